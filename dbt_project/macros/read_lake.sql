@@ -1,0 +1,52 @@
+{#
+  Reads a canonical table where it lies, in the Parquet partitions of the lake.
+  A table that no source of the shop feeds has no partition: it reads as an
+  empty table of the same columns, so that a shop without an interaction log
+  still builds.
+#}
+{% macro read_lake(table) -%}
+    {%- set relation = source('lake', table) -%}
+    {%- if table in var('landed_tables') -%}
+        {{ adapter.dispatch('parquet_partitions', 'strataflow')(var('lake') ~ '/' ~ table, 'received_date') }}
+    {%- else -%}
+        (
+            select
+            {%- for column in lake_columns(table) %}
+                cast(null as {{ column.data_type }}) as {{ column.name }},
+            {%- endfor %}
+                cast(null as date) as received_date
+            where 1 = 0
+        )
+    {%- endif -%}
+{%- endmacro %}
+
+{% macro lake_columns(table) %}
+    {%- set found = [] -%}
+    {%- if execute -%}
+        {%- for node in graph.sources.values() if node.source_name == 'lake' and node.name == table -%}
+            {%- for column in node.columns.values() -%}{%- do found.append(column) -%}{%- endfor -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {{ return(found) }}
+{% endmacro %}
+
+{% macro duckdb__parquet_partitions(path, key) -%}
+    read_parquet('{{ path }}/*/*.parquet', hive_partitioning = true, hive_types = {'{{ key }}': date})
+{%- endmacro %}
+
+{% macro spark__parquet_partitions(path, key) -%}
+    (select * from parquet.`{{ path }}`)
+{%- endmacro %}
+
+{# Rows a ledger kept from earlier days; the days after `ledger_through` are appended by this run. #}
+{% macro read_kept_ledger(name) -%}
+    {{ adapter.dispatch('parquet_files', 'strataflow')(var('state') ~ '/' ~ name) }}
+{%- endmacro %}
+
+{% macro duckdb__parquet_files(path) -%}
+    read_parquet('{{ path }}/*.parquet')
+{%- endmacro %}
+
+{% macro spark__parquet_files(path) -%}
+    (select * from parquet.`{{ path }}`)
+{%- endmacro %}

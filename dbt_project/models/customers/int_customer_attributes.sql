@@ -1,0 +1,38 @@
+with
+
+customers as (
+
+    select * from {{ ref('stg_lake__customers') }}
+    where coalesce(cast(registered_at as date), received_date) <= {{ as_of() }}
+
+),
+
+ranked as (
+
+    select
+        *,
+        min(received_date) over (partition by customer_id) as first_received_date,
+        row_number() over (
+            partition by customer_id order by received_date desc, source desc, source_line desc
+        ) as recency_rank
+    from customers
+
+),
+
+latest as (
+
+    select
+        customer_id,
+        cast(registered_at as date) as registered_date,
+        first_received_date,
+        region,
+        source_channel,
+        industry,
+        customer_type,
+        attributes
+    from ranked
+    where recency_rank = 1
+
+)
+
+select * from latest

@@ -1,0 +1,114 @@
+with
+
+segments as (
+
+    select * from {{ ref('customer_segments') }}
+    where churn_probability is not null
+
+),
+
+rhythms as (
+
+    select * from {{ ref('int_customer_churn_estimated') }}
+
+),
+
+orders as (
+
+    select customer_id, refunded_orders from {{ ref('int_customer_orders_summed') }}
+
+),
+
+interactions as (
+
+    select customer_id, last_action_date from {{ ref('int_customer_interactions_summed') }}
+
+),
+
+playbook as (
+
+    select * from {{ ref('playbook') }}
+
+),
+
+---------- the play for the class and stage wins over the play for the class
+matched as (
+
+    select
+        segments.customer_id,
+        playbook.action_en,
+        playbook.action_zh,
+        row_number() over (
+            partition by segments.customer_id
+            order by case when playbook.activity_stage is null then 1 else 0 end, playbook.priority, playbook.playbook_id
+        ) as play_rank
+    from segments
+    inner join playbook
+        on segments.rfm_class = playbook.rfm_class
+            and (playbook.activity_stage is null or segments.activity_stage = playbook.activity_stage)
+
+),
+
+explained as (
+
+    select
+        segments.*,
+        matched.action_en,
+        matched.action_zh,
+        case
+            when rhythms.gaps > 0 and rhythms.silence_days > 2 * rhythms.rhythm_days
+                then 'silence_exceeds_rhythm: ' || rhythms.silence_days || ' days without an order, usually one every '
+                    || rhythms.rhythm_days || ' days'
+        end as silence_reason,
+        case
+            when segments.lifetime_orders = 1
+                then 'single_order: ordered once, ' || rhythms.silence_days || ' days ago'
+        end as single_order_reason,
+        case
+            when orders.refunded_orders > 0
+                then 'refunds: ' || orders.refunded_orders || ' orders with a refund in the window'
+        end as refund_reason,
+        case
+            when {{ days_between('interactions.last_action_date', as_of()) }} >= {{ var('activity_silent_days') }}
+                then 'interactions_stopped: ' || {{ days_between('interactions.last_action_date', as_of()) }}
+                    || ' days since the last interaction of their own'
+        end as interaction_reason,
+        'within_rhythm: ' || rhythms.silence_days || ' days since the last order, expected every '
+        || rhythms.rhythm_days || ' days' as no_reason
+    from segments
+    inner join rhythms on segments.customer_id = rhythms.customer_id
+    inner join orders on segments.customer_id = orders.customer_id
+    left join interactions on segments.customer_id = interactions.customer_id
+    left join matched on segments.customer_id = matched.customer_id and matched.play_rank = 1
+
+),
+
+ranked as (
+
+    select
+        ---------- ids
+        customer_id,
+        as_of_date,
+
+        ---------- risk
+        cast(
+            row_number() over (order by churn_probability desc, monetary desc, customer_id) as integer
+        ) as rank,
+        churn_probability,
+
+        ---------- who it is
+        rfm_class,
+        value_tier,
+        monetary,
+
+        ---------- why, and what to do
+        coalesce(
+            nullif(concat_ws('; ', silence_reason, single_order_reason, refund_reason, interaction_reason), ''), no_reason
+        ) as reasons,
+        action_en as suggested_action,
+        action_zh as suggested_action_zh
+    from explained
+
+)
+
+select * from ranked

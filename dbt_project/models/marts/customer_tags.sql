@@ -1,0 +1,55 @@
+{% set tag_models = [
+    'int_customer_tags_from_segments',
+    'int_customer_tags_from_orders',
+    'int_customer_tags_from_hours',
+    'int_customer_tags_from_channels',
+    'int_customer_tags_from_categories',
+    'int_customer_tags_from_attributes',
+] %}
+
+with
+
+{% for tag_model in tag_models %}
+{{ tag_model | replace('int_customer_tags_', '') }} as (
+
+    select * from {{ ref(tag_model) }}
+
+),
+
+{% endfor %}
+collected as (
+
+    {% for tag_model in tag_models %}
+    select customer_id, tag_id, tag_value, evidence from {{ tag_model | replace('int_customer_tags_', '') }}
+    {{ 'union all' if not loop.last }}
+    {% endfor %}
+
+),
+
+dictionary as (
+
+    select tag_id, tag_group from {{ ref('tag_dictionary') }}
+
+),
+
+tags as (
+
+    select
+        ---------- ids
+        collected.customer_id,
+        {{ as_of() }} as as_of_date,
+        collected.tag_id,
+
+        ---------- what the tag says
+        dictionary.tag_group,
+        cast(collected.tag_value as {{ dbt.type_string() }}) as tag_value,
+
+        ---------- where it comes from
+        'automatic' as source,
+        cast(collected.evidence as {{ dbt.type_string() }}) as evidence
+    from collected
+    left join dictionary on collected.tag_id = dictionary.tag_id
+
+)
+
+select * from tags

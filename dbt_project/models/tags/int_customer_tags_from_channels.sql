@@ -1,0 +1,45 @@
+with
+
+ledger as (
+
+    select customer_id, channel, valid_orders from {{ ref('int_order_ledger') }}
+    where order_date between {{ window_start() }} and {{ as_of() }}
+        and valid_orders <> 0
+        and channel is not null
+
+),
+
+orders_by_channel as (
+
+    select
+        customer_id,
+        channel,
+        sum(valid_orders) as channel_orders
+    from ledger
+    group by customer_id, channel
+    having sum(valid_orders) > 0
+
+),
+
+ranked as (
+
+    select
+        *,
+        row_number() over (partition by customer_id order by channel_orders desc, channel) as channel_rank
+    from orders_by_channel
+
+),
+
+tags as (
+
+    select
+        customer_id,
+        'main_channel' as tag_id,
+        channel as tag_value,
+        channel_orders || ' orders in the window' as evidence
+    from ranked
+    where channel_rank = 1
+
+)
+
+select * from tags
