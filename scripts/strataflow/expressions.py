@@ -1,0 +1,153 @@
+"""SQL expressions in source descriptions: what they may say, and which columns they read.
+
+A mapping is an expression over the columns of one row. Nothing more is
+accepted: no statement, no second expression, no subquery, no aggregate or
+window, and no function whose result isn't a pure function of its arguments.
+The check works on DuckDB's own parse tree, not on the text, so that quoting
+and comments can't get around it. An expression that passes can neither reach
+another file nor make a landing depend on the clock.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import duckdb
+
+MACROS = ("clean_id", "money", "row_hash", "shop_currency")
+"""Functions that landing defines on top of DuckDB's; see ``strataflow.mapping``."""
+
+CLOCK_WORDS = frozenset({"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"})
+
+
+class BadExpression(ValueError):
+    """The text is not an expression that a mapping may use; the message says why."""
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A checked expression: its text and the columns it reads, each as a path of names."""
+
+    sql: str
+    columns: tuple[tuple[str, ...], ...]
+
+
+def parse(sql: str, connection: duckdb.DuckDBPyConnection | None = None) -> Expression:
+    """Check one SQL expression over the columns of a row.
+
+    Args:
+        sql: the expression, as it stands in the source description.
+        connection: any DuckDB connection; one is opened if none is given.
+
+    Raises:
+        BadExpression: it is anything but one pure, row-wise expression.
+    """
+    tree = _tree(sql, connection)
+    refs: dict[tuple[str, ...], None] = {}
+    for node, bound in _nodes(tree, frozenset()):
+        _refuse_impure(node)
+        if node.get("class") == "COLUMN_REF":
+            names = tuple(node["column_names"])
+            if names[0] in bound:
+                continue
+            if len(names) == 1 and names[0].lower() in CLOCK_WORDS:
+                raise BadExpression(f"{names[0]} reads the clock, so the same file would land differently later")
+            refs[names] = None
+    return Expression(sql, tuple(refs))
+
+
+def _tree(sql: str, connection: duckdb.DuckDBPyConnection | None) -> dict[str, Any]:
+    if not sql.strip():
+        raise BadExpression("the expression is empty")
+    answer = json.loads(_serialised(sql, connection))
+    if answer["error"]:
+        kind, message = answer.get("error_type"), answer["error_message"]
+        raise BadExpression(message if kind == "parser" else "only an expression is allowed, no statement")
+    statements = answer["statements"]
+    node = statements[0]["node"]
+    if len(statements) != 1 or node["type"] != "SELECT_NODE":
+        raise BadExpression("write one expression, not several statements")
+    if node["from_table"]["type"] != "EMPTY" or node.get("where_clause") or node.get("having"):
+        raise BadExpression("an expression reads one row: FROM, WHERE and the like are not allowed")
+    if node["modifiers"] or node.get("group_expressions") or node.get("qualify") or node["cte_map"]["map"]:
+        raise BadExpression("an expression reads one row: DISTINCT, GROUP BY, ORDER BY, LIMIT, WITH are not allowed")
+    if len(node["select_list"]) != 1:
+        raise BadExpression("write one expression, not several with commas between")
+    if node["select_list"][0].get("alias"):
+        raise BadExpression("leave out the alias: the key already names the column")
+    return node["select_list"][0]
+
+
+def _nodes(node: Any, bound: frozenset[str]) -> Iterator[tuple[dict[str, Any], frozenset[str]]]:
+    """All nodes of the tree, each with the names bound by the lambdas around it."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _nodes(item, bound)
+    elif isinstance(node, dict):
+        if node.get("class") == "LAMBDA":
+            bound = bound | {ref["column_names"][0] for ref in _column_refs(node["lhs"])}
+            yield from _nodes(node["expr"], bound)
+            return
+        if "class" in node:
+            yield node, bound
+        for value in node.values():
+            yield from _nodes(value, bound)
+
+
+def _column_refs(node: Any) -> list[dict[str, Any]]:
+    return [found for found, _ in _nodes(node, frozenset()) if found.get("class") == "COLUMN_REF"]
+
+
+def _refuse_impure(node: dict[str, Any]) -> None:
+    kind = node.get("class")
+    if kind == "SUBQUERY":
+        raise BadExpression("subqueries are not allowed; columns of another file come through `lookups`")
+    if kind == "WINDOW":
+        raise BadExpression("window functions are not allowed: an expression reads one row")
+    if kind in ("STAR", "PARAMETER"):
+        raise BadExpression("`*`, `COLUMNS(…)` and parameters are not allowed: name the columns")
+    if kind == "FUNCTION":
+        name = node["function_name"].lower()
+        if name in MACROS:
+            return
+        if name == "age" and len(node["arguments"]) == 1:
+            raise BadExpression("age() with one argument reads the clock; give it both dates")
+        impure, aggregates = _function_kinds()
+        if name in impure:
+            raise BadExpression(f"{name}() depends on more than its arguments, so a day could not be landed again")
+        if name in aggregates:
+            raise BadExpression(f"{name}() is an aggregate: an expression reads one row")
+
+
+def _serialised(sql: str, connection: duckdb.DuckDBPyConnection | None) -> str:
+    import duckdb
+
+    if connection is None:
+        with duckdb.connect() as opened:
+            return _serialised(sql, opened)
+    try:
+        return connection.execute("select json_serialize_sql($1)", [f"select {sql}\n"]).fetchone()[0]
+    except duckdb.Error as error:
+        raise BadExpression(str(error)) from error
+
+
+@lru_cache(maxsize=1)
+def _function_kinds() -> tuple[frozenset[str], frozenset[str]]:
+    """Names of DuckDB's functions that aren't pure, and of those that are only aggregates."""
+    import duckdb
+
+    query = """
+        select
+            coalesce(list(distinct function_name) filter (where stability <> 'CONSISTENT'), []),
+            coalesce(list(distinct function_name) filter (where function_type = 'aggregate'), []),
+            coalesce(list(distinct function_name) filter (where function_type in ('scalar', 'macro')), [])
+        from duckdb_functions()
+    """
+    with duckdb.connect() as connection:
+        impure, aggregates, scalars = connection.execute(query).fetchone()
+    return frozenset(impure), frozenset(aggregates) - frozenset(scalars)
