@@ -1,0 +1,280 @@
+"""Building the tables of one day with dbt, in a DuckDB file of its own.
+
+A build reads the lake and the kept ledgers, writes one new database file and
+moves it into place when it is whole: no reader ever waits for it, and a killed
+build leaves nothing but a file in the scratch folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from strataflow import ledger
+from strataflow.durable import json_text, sync, write_json
+from strataflow.errors import StepFailed, UsageError
+from strataflow.home import Home
+from strataflow.lake import Received, received
+from strataflow.project import Project
+from strataflow.rules import code_version, expectations_hash, ledger_rules_hash, rules_hash
+from strataflow.sources import Shop
+
+SCHEMA_VERSION = 1
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Build:
+    """A finished build: its database file and what it was made from.
+
+    ``meta`` is the content of ``build.json``: build_id, fingerprint, as_of,
+    known_at, rules_hash, code_version, cutoffs, rows per table, inputs, and the
+    published tables with their keys and columns.
+    """
+
+    path: Path
+    as_of: date
+    known_at: date
+    meta: dict[str, Any]
+
+    @classmethod
+    def load(cls, home: Home, as_of: date, known_at: date | None = None) -> Build:
+        """The last finished build of a day.
+
+        Raises:
+            UsageError: there is none.
+        """
+        folder = build_folder(home, as_of, known_at or as_of)
+        try:
+            meta = json.loads((folder / "build.json").read_text(encoding="utf-8"))
+        except FileNotFoundError as missing:
+            raise UsageError(
+                f"there is no build of {as_of}", where=str(folder), todo=f"strataflow build --date {as_of}"
+            ) from missing
+        return cls(folder / "build.duckdb", as_of, known_at or as_of, meta)
+
+
+def build_folder(home: Home, as_of: date, known_at: date) -> Path:
+    """Where the build of ``as_of`` lies; a restatement lies beside the original."""
+    return home.builds / (str(as_of) if known_at == as_of else f"{as_of}@{known_at}")
+
+
+def fingerprint(home: Home, project: Project, shop: Shop, as_of: date, known_at: date | None = None) -> str:
+    """Hex digest of everything a build of ``as_of`` depends on: data, rules, code, dates.
+
+    Raises:
+        InputError: nothing has been landed by then.
+    """
+    return _fingerprint(project, shop, as_of, received(home, known_at or as_of))
+
+
+def build(
+    home: Home,
+    project: Project,
+    shop: Shop,
+    as_of: date,
+    known_at: date | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Build:
+    """Build all tables as of ``as_of`` from what was received up to ``known_at`` (default: ``as_of``).
+
+    Raises:
+        InputError: nothing has been landed by then.
+        StepFailed: a model or a data test of the dbt project failed.
+    """
+    known = received(home, known_at or as_of)
+    rules = ledger_rules_hash(project)
+    store = ledger.kept(home, rules)
+    ledger.clean(home, store)
+    valid = ledger.valid_through(store, known)
+    scratch = home.scratch / f"build-{as_of}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    database = scratch / "build.duckdb"
+    _run_dbt(project, home, database, _run_vars(home, shop, as_of, known, valid), progress)
+    ledger.keep(home, store, valid, known, database)
+    meta = _describe(project, home, shop, as_of, known, database)
+    folder = build_folder(home, as_of, known.known_at)
+    _move_into_place(database, folder, meta)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return Build(folder / "build.duckdb", as_of, known.known_at, meta)
+
+
+def _fingerprint(project: Project, shop: Shop, as_of: date, known: Received) -> str:
+    parts = {
+        "as_of": as_of,
+        "known_at": known.known_at,
+        "data": known.digest(),
+        "rules": rules_hash(project),
+        "expectations": expectations_hash(project),
+        "code": code_version(project),
+        "shop": [shop.name, shop.time_zone, shop.currency],
+        "schema_version": SCHEMA_VERSION,
+    }
+    return hashlib.sha256(json_text(parts).encode()).hexdigest()
+
+
+def _run_vars(home: Home, shop: Shop, as_of: date, known: Received, valid: date | None) -> dict[str, Any]:
+    return {
+        "as_of": str(as_of),
+        "known_at": str(known.known_at),
+        "lake": str(home.lake),
+        "state": str(home.state),
+        "landed_tables": known.tables,
+        "ledger_through": str(valid) if valid else None,
+        "shop_name": shop.name,
+        "shop_time_zone": shop.time_zone,
+        "shop_currency": shop.currency,
+    }
+
+
+def _run_dbt(
+    project: Project, home: Home, database: Path, run_vars: dict[str, Any], progress: Progress | None
+) -> None:
+    from dbt.cli.main import dbtRunner
+
+    logs = home.root / "logs"
+    arguments = [
+        "--quiet", "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check",
+        "--log-path", str(logs), "build", "--exclude-resource-type", "unit_test",
+        "--project-dir", str(project.dbt), "--profiles-dir", str(project.dbt),
+        "--target-path", str(_dbt_target(home)), "--vars", json.dumps(run_vars),
+    ]  # fmt: skip
+    with _build_environment(database):
+        outcome = dbtRunner(callbacks=[_reporter(progress)] if progress else []).invoke(arguments)
+        _close_database()
+    if not outcome.success:
+        raise StepFailed(
+            "dbt could not build the tables:\n  " + "\n  ".join(_failures(outcome)),
+            where=str(project.dbt),
+            todo=f"mend the model or the rule named above; dbt's own log is {logs / 'dbt.log'}",
+        )
+
+
+@contextmanager
+def _build_environment(database: Path) -> Iterator[None]:
+    """Tell dbt's profile where to write, and take it back afterwards."""
+    values = {"STRATAFLOW_BUILD_DB": str(database), "STRATAFLOW_TEMP_DIR": str(database.parent / "spill")}
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _close_database() -> None:
+    """dbt keeps its connection for the process's life; the file must be free to move and to read."""
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+    if DuckDBConnectionManager._ENV is not None:
+        DuckDBConnectionManager._ENV.close()
+    DuckDBConnectionManager.close_all_connections()
+
+
+def _reporter(progress: Progress) -> Callable[[Any], None]:
+    """A dbt event callback that reports each finished node."""
+
+    def report(event: Any) -> None:
+        if event.info.name in {"LogModelResult", "LogSeedResult", "LogTestResult"}:
+            progress("build", int(event.data.index), int(event.data.total))
+
+    return report
+
+
+def _failures(outcome: Any) -> list[str]:
+    """The failing nodes of a dbt run, one line each."""
+    if outcome.exception is not None:
+        return [" ".join(str(outcome.exception).split())]
+    lines = []
+    for result in getattr(outcome.result, "results", ()):
+        if str(result.status) in {"error", "fail", "runtime error"}:
+            message = " ".join((result.message or "").split())
+            lines.append(f"{result.node.resource_type} {result.node.name}: {message}")
+    return lines or ["no node failed, yet the run did"]
+
+
+def _dbt_target(home: Home) -> Path:
+    return home.root / "dbt"
+
+
+def _describe(
+    project: Project, home: Home, shop: Shop, as_of: date, known: Received, database: Path
+) -> dict[str, Any]:
+    import duckdb
+
+    published = _published_tables(home)
+    with duckdb.connect(str(database), read_only=True) as connection:
+        rows = {
+            table: connection.execute(f'select count(*) from "{table}"').fetchone()[0]  # noqa: S608
+            for table in published
+        }
+        cutoffs = connection.execute(
+            "select measure, cutoff_1, cutoff_2, cutoff_3, cutoff_4, mean_score from rfm_cutoffs order by measure"
+        ).fetchall()
+    fingerprint = _fingerprint(project, shop, as_of, known)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "build_id": fingerprint[:16],
+        "fingerprint": fingerprint,
+        "as_of": str(as_of),
+        "known_at": str(known.known_at),
+        "shop": {"name": shop.name, "time_zone": shop.time_zone, "currency": shop.currency},
+        "rules_hash": rules_hash(project),
+        "expectations_hash": expectations_hash(project),
+        "code_version": code_version(project),
+        "cutoffs": {
+            measure: {"cutoffs": [str(value) for value in values if value is not None], "mean_score": str(mean)}
+            for measure, *values, mean in cutoffs
+        },
+        "tables": rows,
+        "published": published,
+        "inputs": {
+            "days": len(known.digests()),
+            "first": str(known.first),
+            "last": str(known.last),
+            "tables": known.tables,
+            "sha256": known.digest(),
+        },
+    }
+
+
+def _published_tables(home: Home) -> dict[str, Any]:
+    """Models marked ``meta.published`` in the dbt manifest: key, description and columns by table."""
+    manifest = json.loads((_dbt_target(home) / "manifest.json").read_text(encoding="utf-8"))
+    tables = {}
+    for node in manifest["nodes"].values():
+        meta = node.get("config", {}).get("meta") or {}
+        if meta.get("published"):
+            tables[node["name"]] = {
+                "key": meta["key"],
+                "description": " ".join(node["description"].split()),
+                "columns": {
+                    name: {"data_type": column["data_type"], "description": " ".join(column["description"].split())}
+                    for name, column in node["columns"].items()
+                },
+            }
+    return dict(sorted(tables.items()))
+
+
+def _move_into_place(database: Path, folder: Path, meta: dict[str, Any]) -> None:
+    """Old description away first, so that a folder with a description is always whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "build.json").unlink(missing_ok=True)
+    sync(database)
+    os.replace(database, folder / "build.duckdb")
+    write_json(folder / "build.json", meta)

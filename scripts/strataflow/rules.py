@@ -1,0 +1,63 @@
+"""Fingerprints of the rules and of the code that a result came from.
+
+Two runs with the same fingerprint over the same data give the same bytes; the
+manifest of a published version carries them, so that a number can be traced to
+the rule that was in force.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from strataflow import __version__
+from strataflow.project import Project
+
+# What a ledger row depends on: everything up to the ledgers, and the two seeds they read.
+_LEDGER_PATHS = (
+    "models/staging",
+    "models/ledgers",
+    "macros",
+    "dbt_project.yml",
+    "seeds/order_statuses.csv",
+    "seeds/currency_rates.csv",
+)
+
+
+def rules_hash(project: Project) -> str:
+    """Hex digest of the rules an analyst edits: seeds and the vars in dbt_project.yml."""
+    return _tree_digest(project.dbt, ("seeds", "dbt_project.yml"))
+
+
+def expectations_hash(project: Project) -> str:
+    """Hex digest of the expectation suites of both gates."""
+    return _tree_digest(project.root, ("expectations",))
+
+
+def ledger_rules_hash(project: Project) -> str:
+    """Hex digest of the rules that ledger rows depend on; a kept ledger of another digest is stale."""
+    return _tree_digest(project.dbt, _LEDGER_PATHS)
+
+
+def code_version(project: Project) -> str:
+    """Package version and a short digest of models, macros, data tests and the package's code."""
+    models = _tree_digest(project.dbt, ("models", "macros", "tests"))
+    package = _tree_digest(Path(__file__).parent, (".",))
+    return f"{__version__}+{_digest([models, package])[:12]}"
+
+
+def _tree_digest(root: Path, parts: Iterable[str]) -> str:
+    lines = []
+    for part in parts:
+        path = root / part
+        files = [path] if path.is_file() else sorted(path.rglob("*"))
+        for file in files:
+            if file.is_file() and file.suffix in {".sql", ".yml", ".yaml", ".csv", ".py"}:
+                content = hashlib.sha256(file.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+                lines.append(f"{file.relative_to(root).as_posix()} {content}")
+    return _digest(lines)
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
