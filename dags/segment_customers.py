@@ -1,0 +1,70 @@
+"""
+### Segment customers
+
+Turns what is in the lake into customer segments, tags and churn risk as of one
+day, checks them, and publishes them in one atomic step.
+
+| | |
+|---|---|
+| **Runs** | when both `lake_orders` and `lake_interactions` have the partition of a day |
+| **Partition key** | that day, as `YYYY-MM-DD` |
+| **Reads** | everything received up to the day, and the ledgers kept from earlier days |
+| **Writes** | `builds/<day>/`, `gates/<day>/`, `published/` |
+| **Hands on** | the day's partition of `customer_segments`, `customer_tags`, `churn_risk`, `rfm_cutoffs` |
+
+Results are a function of the day, the data received up to it and the rules, so
+days may come in any order, and running a day again gives the same bytes.
+
+**By hand:** trigger it with a partition key or the parameter `date`, for
+example after a rule was edited. **Backfill:** backfill the two ingest DAGs;
+this one follows.
+
+**When it fails:** nothing is published and readers keep the last good version.
+If gate 2 fails, its report names expectation and rows; mend rule or data, then
+clear the run. A task that was killed is repaired by running it again.
+"""
+
+from airflow.sdk import PartitionedAssetTimetable, chain, dag, task
+from strataflow import orchestration
+from strataflow.orchestration import INTERACTIONS, ORDERS, PUBLISHED, WRITER_POOL
+
+
+@dag(
+    dag_id="segment_customers",
+    dag_display_name="Segment customers",
+    description="Builds, checks and publishes customer segments, tags and churn risk of a day",
+    doc_md=__doc__,
+    schedule=PartitionedAssetTimetable(assets=ORDERS & INTERACTIONS),
+    catchup=False,
+    max_active_runs=1,
+    default_args=orchestration.task_defaults(),
+    deadline=orchestration.deadline(),
+    params={"date": orchestration.date_param()},
+    tags=["strataflow", "segments"],
+)
+def segment_customers():
+    @task(pool=WRITER_POOL, task_display_name="Build the tables", doc_md="One dbt build into a file of its own.")
+    def build(**context):
+        return orchestration.build(context)
+
+    @task(task_display_name="Gate 2", doc_md="Are the tables complete, consistent and reconciled to the cent?")
+    def check(**context):
+        return orchestration.check_built(context)
+
+    @task(
+        pool=WRITER_POOL,
+        outlets=list(PUBLISHED),
+        task_display_name="Publish",
+        doc_md="A new version becomes visible in one step.",
+    )
+    def publish(**context):
+        return orchestration.publish(context)
+
+    @task(task_display_name="Summary", doc_md="What the run did, in its log.")
+    def summarise(**context):
+        return orchestration.summarise(context)
+
+    chain(build(), check(), publish(), summarise())
+
+
+segment_customers()

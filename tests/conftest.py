@@ -1,0 +1,66 @@
+"""What every test may count on, and the one reason for which tests are left out.
+
+Nothing is skipped for want of a file or a server. Only Java 17 (Spark) and a
+Chromium (pages) can't come from Python packages; without them their tests are
+left out, and the last line says so with the command that installs what is missing.
+"""
+
+import shutil
+import subprocess
+
+import pytest
+
+
+def _java_17():
+    java = shutil.which("java")
+    if not java:
+        return False
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    digits = said.partition('"')[2].partition(".")[0]
+    return digits.isdigit() and int(digits) >= 17
+
+
+def _chromium():
+    return any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+
+
+NEEDS = {
+    "spark": (_java_17, "Java 17", "openjdk-17-jre-headless"),
+    "browser": (_chromium, "a Chromium", "chromium"),
+}
+LEFT_OUT = pytest.StashKey[dict[str, int]]()
+
+
+def pytest_collection_modifyitems(config, items):
+    missing = {marker for marker, (is_there, _, _) in NEEDS.items() if not is_there()}
+    left_out = [item for item in items if missing & {mark.name for mark in item.iter_markers()}]
+    if not left_out:
+        return
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+    counts = {m: sum(1 for item in left_out if item.get_closest_marker(m)) for m in sorted(missing)}
+    config.stash[LEFT_OUT] = {marker: count for marker, count in counts.items() if count}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """In a worker of pytest-xdist: hand the counts to the process that reports."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    counts = getattr(node, "workeroutput", {}).get("left_out")
+    if counts:
+        node.config.stash[LEFT_OUT] = counts
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    counts = config.stash.get(LEFT_OUT, {})
+    if not counts or hasattr(config, "workerinput"):
+        return
+    parts = [f"{count} {marker} tests (no {NEEDS[marker][1]})" for marker, count in counts.items()]
+    packages = " ".join(NEEDS[marker][2] for marker in counts)
+    print(f"left out: {', '.join(parts)}; to run them: sudo apt-get install -y {packages}")
