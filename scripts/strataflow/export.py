@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # Exports for people: table -> the order in which a person wants to read it.
 SPREADSHEETS = {"churn_risk": ("rank",)}
 
+# What the keys in the published tables mean, in both languages; copied into the database beside them.
+REFERENCES = ("lifecycle_stages", "playbook", "rfm_classes", "tag_dictionary", "value_tiers")
+
 # Older readers can open a file of this storage version; DuckDB's own default shuts them out.
 STORAGE_VERSION = "v1.0.0"
 
@@ -153,30 +156,53 @@ def export_database(
     connection: duckdb.DuckDBPyConnection,
     folder: Path,
     tables: dict[str, dict[str, Any]],
+    descriptions: dict[str, dict[str, Any]],
     about: dict[str, Any],
 ) -> Path:
-    """Write ``folder/current.duckdb``: the exported tables as tables, with their comments.
+    """Write ``folder/current.duckdb``: the exported tables as tables, described by comments.
+
+    The seeds that explain keys (:data:`REFERENCES`) come with them, as far as the build has them.
 
     Args:
         tables: manifest entries by table name.
+        descriptions: by table name, ``description`` and ``columns`` (name -> ``description``).
         about: column -> value of the one row of its table ``published_version``,
             by which a reader of the database alone knows what it reads.
     """
     path = folder / "current.duckdb"
     connection.execute(f"attach {literal(path)} as target (storage_version {literal(STORAGE_VERSION)})")
     for table, entry in tables.items():
-        name = f"target.main.{quoted(table)}"
         parquet = folder / entry["files"][0]["path"]
-        connection.execute(
-            f"create table {name} as from read_parquet({literal(parquet)}, hive_partitioning = false)"
-        )
-        for subject, comment in _comments(connection, table):
-            place = f"table {name}" if subject is None else f"column {name}.{quoted(subject)}"
-            connection.execute(f"comment on {place} is {literal(comment)}")
+        _copy_in(connection, table, f"read_parquet({literal(parquet)}, hive_partitioning = false)")
+        _describe(connection, table, descriptions.get(table, {}))
+    for table in REFERENCES:
+        if table not in tables and _has_table(connection, table):
+            _copy_in(connection, table, f"build.main.{quoted(table)}")
     values = ", ".join(f"? as {quoted(column)}" for column in about)
     connection.execute(f"create table target.main.published_version as select {values}", list(about.values()))
     connection.execute("detach target")
     return path
+
+
+def _copy_in(connection: duckdb.DuckDBPyConnection, table: str, relation: str) -> None:
+    connection.execute(f"create table target.main.{quoted(table)} as from {relation}")
+
+
+def _describe(connection: duckdb.DuckDBPyConnection, table: str, description: dict[str, Any]) -> None:
+    name = f"target.main.{quoted(table)}"
+    if description.get("description"):
+        connection.execute(f"comment on table {name} is {literal(description['description'])}")
+    for column, told in description.get("columns", {}).items():
+        if told.get("description"):
+            connection.execute(f"comment on column {name}.{quoted(column)} is {literal(told['description'])}")
+
+
+def _has_table(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
+    found = connection.execute(
+        "select 1 from duckdb_tables() where database_name = 'build' and schema_name = 'main' and table_name = ?",
+        [table],
+    ).fetchone()
+    return found is not None
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
@@ -225,20 +251,6 @@ def _totals(
     parts = ", ".join(["count(*)", *(f"cast({total} as varchar)" for total in sums)])
     count, *totals = connection.execute(f"select {parts} from {relation}").fetchone() or (0,)
     return count, dict(zip(numeric, totals, strict=True))
-
-
-def _comments(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[str | None, str]]:
-    of_table = connection.execute(
-        "select null, comment from duckdb_tables() where database_name = 'build' and schema_name = 'main' "
-        "and table_name = ? and comment is not null",
-        [table],
-    ).fetchall()
-    of_columns = connection.execute(
-        "select column_name, comment from duckdb_columns() where database_name = 'build' "
-        "and schema_name = 'main' and table_name = ? and comment is not null order by column_index",
-        [table],
-    ).fetchall()
-    return [*of_table, *of_columns]
 
 
 def _file_entry(path: Path, folder: Path) -> dict[str, Any]:

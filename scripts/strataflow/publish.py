@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from strataflow import export
 from strataflow.durable import json_text, point, sha256, sync, sync_tree
-from strataflow.errors import GateFailed, InputError, StepFailed
+from strataflow.errors import GateFailed, InputError
 
 if TYPE_CHECKING:
     from strataflow.build import Build
@@ -159,9 +159,7 @@ def passed_gate(home: Home, build: Build) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as missing:
-        raise GateFailed(
-            "this build has not been through gate 2", where=str(path), todo=f"run: {again}"
-        ) from missing
+        raise GateFailed("this build has not been through gate 2", where=str(path), todo=f"run: {again}") from missing
     except ValueError as broken:
         raise GateFailed("the gate's report is broken", where=str(path), todo=f"run: {again}") from broken
     if report.get("build_id") != build.meta["build_id"]:
@@ -205,7 +203,7 @@ def _fill(staging: Path, build: Build, gate: dict[str, Any]) -> dict[str, Any]:
         }
         manifest = _manifest(build, gate, tables, spreadsheets)
         (staging / MANIFEST).write_text(json_text(manifest), encoding="utf-8")
-        export.export_database(connection, staging, tables, _about(staging, manifest))
+        export.export_database(connection, staging, tables, build.meta["published"], _about(staging, manifest))
     shutil.rmtree(spill, ignore_errors=True)
     _make_readable(staging)
     sync_tree(staging)
@@ -216,17 +214,21 @@ def _manifest(
     build: Build, gate: dict[str, Any], tables: dict[str, Any], spreadsheets: dict[str, Any]
 ) -> dict[str, Any]:
     """Everything that decided or describes the content, and nothing else: equal content, equal bytes."""
-    meta = build.meta
+    made_from = (
+        "shop",
+        "inputs",
+        "cutoffs",
+        "rules_hash",
+        "expectations_hash",
+        "code_version",
+        "build_id",
+        "fingerprint",
+    )
     return {
         "schema_version": SCHEMA_VERSION,
         "as_of": str(build.as_of),
         "known_at": str(build.known_at),
-        "build_id": meta["build_id"],
-        "code_version": meta["code_version"],
-        "rules_hash": meta["rules_hash"],
-        "fingerprint": meta.get("fingerprint"),
-        "inputs": meta["inputs"],
-        "cutoffs": meta["cutoffs"],
+        **{name: build.meta[name] for name in made_from},
         "gate": {"name": "built", "passed": True, "expectations": _expectations(gate)},
         "tables": tables,
         "spreadsheets": spreadsheets,

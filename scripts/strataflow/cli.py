@@ -1,0 +1,458 @@
+"""The command ``strataflow``: each step of the daily run without a scheduler.
+
+A thin layer: it reads options, holds the writer's lock, keeps the run's log
+and shows the result. Exit codes: 0 done, 1 a failed gate, bad data or a fault,
+2 a call or setting that can't be carried out, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from strataflow import __version__
+from strataflow.errors import StrataflowError, UsageError
+from strataflow.screen import Screen
+
+if TYPE_CHECKING:
+    from strataflow.home import Home
+    from strataflow.publish import Published
+    from strataflow.run import Deployment, Steps
+
+INTERRUPTED = 130
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Day(click.ParamType):
+    """A plain date, YYYY-MM-DD."""
+
+    name = "YYYY-MM-DD"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        """The date that ``value`` names."""
+        if isinstance(value, date):
+            return value
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no date; write it as 2017-12-31", param, ctx)
+
+
+class Names(click.ParamType):
+    """Names separated by commas."""
+
+    name = "NAME,NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:  # noqa: ARG002
+        """The names as a list."""
+        return value if isinstance(value, list) else [name.strip() for name in value.split(",") if name.strip()]
+
+
+def _keep(context: click.Context, option: click.Parameter, value: Any) -> None:
+    """Options that every command has may stand before or after the command's name."""
+    if value:
+        context.find_root().obj[option.name] = value
+
+
+def shared(command: Command) -> Command:
+    """Give a command the options that all of them have."""
+    for name, said in (
+        ("--verbose", "Also show what libraries log."),
+        ("--quiet", "Only the result and errors."),
+        ("--json", "Print one JSON document, also for errors; logs go to stderr."),
+    ):
+        option = click.option(name, is_flag=True, is_eager=True, expose_value=False, callback=_keep, help=said)
+        command = option(command)
+    return command
+
+
+def location(command: Command) -> Command:
+    """Give a command the options that say which deployment it works on."""
+    sources = click.option(
+        "--sources",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder with shop.yml and the source descriptions.  [default: $STRATAFLOW_SOURCES]",
+    )
+    home = click.option(
+        "--home",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder that holds lake, builds and published.  [default: $STRATAFLOW_HOME]",
+    )
+    return home(sources(command))
+
+
+def waiting(command: Command) -> Command:
+    """Give a command that writes the option to wait for its turn."""
+    return click.option(
+        "--wait",
+        type=click.FloatRange(min=0),
+        default=0,
+        metavar="SECONDS",
+        help="Wait so long for another run on this home to end.  [default: don't wait]",
+    )(command)
+
+
+recent_date = click.option("--date", "day", type=Day(), help="The day.  [default: the most recent landed day]")
+required_date = click.option(
+    "--date", "day", type=Day(), required=True, help="The day. Never guessed from the clock, so it must be given."
+)
+bulk_from = click.option("--from", "first", type=Day(), help="Land all days from here to --date, e.g. the history.")
+known_at = click.option(
+    "--known-at", type=Day(), help="Count what was received up to this day (a restatement).  [default: --date]"
+)
+some_tables = click.option("--tables", type=Names(), help="Only sources that feed these tables, e.g. interactions.")
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Examples:
+  strataflow run --from 2017-01-01 --date 2017-12-30    history in bulk, then segments of its last day
+  strataflow run --date 2017-12-31                      one more day
+  strataflow status                                     where this home stands, and what is missing
+
+Set STRATAFLOW_HOME and STRATAFLOW_SOURCES once, or give --home and --sources each time.
+Exit codes: 0 done, 1 failed gate or bad data, 2 usage.
+""",
+)
+@shared
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def cli() -> None:
+    """From a shop's orders and interactions to customer segments, once a day, repeatably."""
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  strataflow run --date 2017-12-31
+  strataflow run --from 2017-01-01 --date 2017-12-31    land the whole year first
+  strataflow run --skip-land --date 2017-12-31          after an edit of the rules
+"""
+)
+@required_date
+@bulk_from
+@known_at
+@click.option("--skip-land", is_flag=True, help="Take what has landed before.")
+@location
+@waiting
+@shared
+@click.pass_obj
+def run(obj: dict[str, Any], day: date, first: date | None, known_at: date | None, skip_land: bool, **at: Any) -> None:
+    """Land, check, build, check and publish a day.
+
+    The whole daily job. A day that is published already and to which nothing has changed is left as it is.
+    """
+    from strataflow import summary
+
+    _in_order(first, day)
+    parameters = {"from": first, "known_at": known_at, "skip_land": skip_land}
+    with _recorded(obj, "run", day, parameters, **at) as steps:
+        done = steps.day(day, first=first, known_at=known_at, skip_land=skip_land)
+        deployment = steps.deployment
+    document = summary.collect(deployment.home, done.path, first=first or day)
+    _show_published(obj, "run", done, document)
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  strataflow land --date 2017-12-31
+  strataflow land --from 2017-01-01 --date 2017-12-30 --tables orders,order_lines
+"""
+)
+@required_date
+@bulk_from
+@some_tables
+@location
+@waiting
+@shared
+@click.pass_obj
+def land(obj: dict[str, Any], day: date, first: date | None, tables: list[str] | None, **at: Any) -> None:
+    """Bring a day's deliveries into the lake.
+
+    Refused rows go to quarantine with their reason.
+
+    Landing a day again replaces it; the same files give the same bytes.
+    """
+    from strataflow import summary
+
+    _in_order(first, day)
+    with _recorded(obj, "land", day, {"from": first, "tables": tables}, **at) as steps:
+        steps.land(first or day, day, tables)
+        home = steps.deployment.home
+    landed = summary.landed(home, first or day, day)
+    _screen(obj).result(
+        {"ok": True, "command": "land", **landed}, lambda console: summary.print_landed(landed, console)
+    )
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  strataflow validate
+  strataflow validate --gate landed --date 2017-12-31 --tables orders,order_lines
+"""
+)
+@click.option(
+    "--gate",
+    type=click.Choice(["landed", "built", "both"]),
+    default="both",
+    show_default=True,
+    help="landed: gate 1 on the received day; built: gate 2 on the built tables.",
+)
+@recent_date
+@known_at
+@some_tables
+@location
+@waiting
+@shared
+@click.pass_obj
+def validate(
+    obj: dict[str, Any], gate: str, day: date | None, known_at: date | None, tables: list[str] | None, **at: Any
+) -> None:
+    """Check the landed day, the built tables, or both.
+
+    A failed gate ends with exit code 1. Its report names the expectation and the rows.
+    """
+    from strataflow import summary
+    from strataflow.build import Build
+
+    with _recorded(obj, "validate", day, {"gate": gate, "known_at": known_at, "tables": tables}, **at) as steps:
+        home, day = steps.deployment.home, date.fromisoformat(steps.log.record["as_of"])
+        if gate != "built":
+            steps.check_landed(day, tables)
+        if gate != "landed":
+            steps.check_built(Build.load(home, day, known_at))
+    wanted = ("landed", "built") if gate == "both" else (gate,)
+    reports = [report for report in summary.gates(home, day) if report["gate"] in wanted]
+    document = {"ok": True, "command": "validate", "date": str(day), "gates": reports}
+    _screen(obj).result(document, lambda console: summary.print_gates(reports, console, f"Gates of {day}"))
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  strataflow build                                      the most recent landed day
+  strataflow build --date 2017-12-31 --known-at 2018-01-31
+"""
+)
+@recent_date
+@known_at
+@location
+@waiting
+@shared
+@click.pass_obj
+def build(obj: dict[str, Any], day: date | None, known_at: date | None, **at: Any) -> None:
+    """Compute all tables as of a day with dbt.
+
+    They lie in a DuckDB file of their own; nothing is published.
+    """
+    with _recorded(obj, "build", day, {"known_at": known_at}, **at) as steps:
+        made = steps.build(date.fromisoformat(steps.log.record["as_of"]), known_at)
+    document = {"ok": True, "command": "build", "path": str(made.path), **made.meta}
+    lines = [f"Built as of {made.as_of}, known at {made.known_at}: {made.path}"]
+    lines += [f"  {rows:>12,}  {table}" for table, rows in made.meta["tables"].items()]
+    _screen(obj).result(document, lambda console: console.print("\n".join(lines), highlight=False, soft_wrap=True))
+
+
+@cli.command()
+@recent_date
+@known_at
+@location
+@waiting
+@shared
+@click.pass_obj
+def publish(obj: dict[str, Any], day: date | None, known_at: date | None, **at: Any) -> None:
+    """Make a checked build what readers see.
+
+    Only a build that passed gate 2 is published, in one atomic step.
+    """
+    from strataflow import summary
+    from strataflow.build import Build
+
+    with _recorded(obj, "publish", day, {"known_at": known_at}, **at) as steps:
+        home, day = steps.deployment.home, date.fromisoformat(steps.log.record["as_of"])
+        done = steps.publish(Build.load(home, day, known_at))
+    _show_published(obj, "publish", done, summary.collect(home, done.path, first=day))
+
+
+@cli.command()
+@click.option("--date", "day", type=Day(), help="Look at this day.  [default: the most recent landed day]")
+@location
+@shared
+@click.pass_obj
+def status(obj: dict[str, Any], day: date | None, home: Path | None, sources: Path | None) -> None:
+    """Tell what has landed, what is published, what lacks.
+
+    Landed days and gaps per source, builds, gates, published versions, the last runs, and what
+    the next run is missing. Takes no lock; can be asked at any time.
+    """
+    from strataflow import status as state_of
+    from strataflow.home import Home
+    from strataflow.sources import load_sources
+
+    folder = sources or os.environ.get("STRATAFLOW_SOURCES")
+    state = state_of.collect(Home.at(home), load_sources(folder) if folder else None, day)
+    _screen(obj).result({"ok": True, "command": "status", **state}, lambda console: state_of.render(state, console))
+
+
+@cli.command()
+@click.option("--date", "day", type=Day(), help="The published day.  [default: what published/current shows]")
+@location
+@shared
+@click.pass_obj
+def summary(obj: dict[str, Any], day: date | None, home: Path | None, **_: Any) -> None:
+    """Tell again what a published day holds.
+
+    Rows received, customers per class, stage and tier, gates, files and how to open them.
+    """
+    from strataflow import summary as told
+    from strataflow.home import Home
+    from strataflow.publish import current_version, version_of
+
+    at = Home.at(home)
+    version = version_of(at, day) if day else current_version(at)
+    if version is None:
+        raise UsageError(
+            f"{day or 'no day'} is published", where=str(at.published), todo="strataflow run --date YYYY-MM-DD"
+        )
+    document = told.collect(at, version)
+    _screen(obj).result({"ok": True, "command": "summary", **document}, lambda console: told.render(document, console))
+
+
+@cli.group()
+@shared
+def sources() -> None:
+    """Work on the descriptions of what a shop delivers."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    screen = Screen(json="--json" in given)
+    if screen.json:
+        with screen.keeping_stdout_clean():
+            code = _run(given, screen)
+    else:
+        code = _run(given, screen)
+    sys.exit(code)
+
+
+def _run(arguments: list[str], screen: Screen) -> int:
+    obj: dict[str, Any] = {"screen": screen}
+    try:
+        return cli.main(arguments, prog_name="strataflow", standalone_mode=False, obj=obj) or 0
+    except click.UsageError as fault:
+        return _fail(screen, _from_click(fault), UsageError.exit_code)
+    except StrataflowError as fault:
+        from strataflow.runlog import describe
+
+        return _fail(screen, describe(fault), fault.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        told = {
+            "kind": "interrupted",
+            "what": "interrupted; nothing was left half done",
+            "where": None,
+            "todo": "run it again",
+        }
+        return _fail(screen, told, INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except Exception as fault:  # noqa: BLE001  the last line of defence: name it, keep it, exit
+        return _fail(screen, _unforeseen(fault, obj), 1)
+
+
+def _fail(screen: Screen, error: dict[str, Any], code: int) -> int:
+    if screen.json:
+        screen.result({"ok": False, "error": error}, lambda _: None)
+    lines = [f"Error: {error['what']}"]
+    lines += [f"  {label}: {error[key]}" for label, key in (("where", "where"), ("what to do", "todo")) if error[key]]
+    print("\n".join(lines), file=sys.stderr)
+    return code
+
+
+def _from_click(fault: click.UsageError) -> dict[str, Any]:
+    command = fault.ctx.command_path if fault.ctx else "strataflow"
+    return {"kind": "usage", "what": fault.format_message(), "where": command, "todo": f"see {command} --help"}
+
+
+def _unforeseen(fault: Exception, obj: dict[str, Any]) -> dict[str, Any]:
+    from strataflow.runlog import describe, keep_traceback
+
+    told = describe(fault)
+    home: Home | None = obj.get("home")
+    if obj.get("verbose") or home is None:
+        import traceback
+
+        traceback.print_exception(fault)
+    if home is not None:
+        told["where"] = str(keep_traceback(fault, home.root / "runs"))
+        told["todo"] = "the traceback is in the file named above; running again is safe"
+    return told
+
+
+def _screen(obj: dict[str, Any]) -> Screen:
+    """The screen with the options given, wherever they stood in the call."""
+    screen: Screen = obj["screen"]
+    screen.quiet, screen.verbose = bool(obj.get("quiet")), bool(obj.get("verbose"))
+    return screen
+
+
+@contextmanager
+def _recorded(
+    obj: dict[str, Any],
+    command: str,
+    day: date | None,
+    parameters: dict[str, Any],
+    *,
+    home: Path | None,
+    sources: Path | None,
+    wait: float,
+) -> Iterator[Steps]:
+    """The steps of a command that writes: with the lock held, the log kept, progress shown."""
+    from strataflow.run import Deployment, Steps, most_recent_landed_day
+    from strataflow.runlog import RunLog
+
+    screen = _screen(obj)
+    screen.log_to_stderr()
+    deployment = Deployment.at(home, sources)
+    obj["home"] = deployment.home
+    with deployment.home.writing(wait):
+        as_of = day or most_recent_landed_day(deployment.home)
+        log = RunLog.start(deployment.home, command, as_of, _plain(deployment, parameters))
+        with log.closing(), screen.progress() as progress:
+            yield Steps(deployment, log, progress)
+
+
+def _plain(deployment: Deployment, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Run parameters as the log keeps them."""
+    given = {name: value for name, value in parameters.items() if value not in (None, False)}
+    return {**given, "sources": str(deployment.sources.directory)}
+
+
+def _show_published(obj: dict[str, Any], command: str, done: Published, document: dict[str, Any]) -> None:
+    from strataflow.summary import render
+
+    screen = _screen(obj)
+    if not done.changed:
+        screen.say(f"{done.as_of} is published already as {done.version} and nothing has changed.")
+    document = {"ok": True, "command": command, "outcome": "published" if done.changed else "unchanged", **document}
+    screen.result(document, lambda console: render(document, console))
+
+
+def _in_order(first: date | None, last: date) -> None:
+    if first and first > last:
+        raise UsageError(f"--from {first} lies after --date {last}", todo="give the earlier day as --from")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""The steps of a day in their order, each recorded in the run's log.
+
+Every step is a function of the home, the rules and dates alone; this module
+only arranges and records them. The command line and whoever calls from Python
+go through here. The caller holds the home's writer lock.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from strataflow.errors import GateFailed, UsageError
+from strataflow.home import Home
+from strataflow.project import Project
+from strataflow.publish import Published, current_version, damage, publish, published_days, read_manifest, version_of
+
+if TYPE_CHECKING:
+    from strataflow.build import Build
+    from strataflow.landing import LandingReport
+    from strataflow.runlog import RunLog
+    from strataflow.sources import Sources
+    from strataflow.validate import GateReport
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One shop's pipeline: where it writes, by which rules, from which sources."""
+
+    home: Home
+    project: Project
+    sources: Sources
+
+    @classmethod
+    def at(cls, home: str | os.PathLike[str] | None, sources: str | os.PathLike[str] | None) -> Deployment:
+        """The deployment of a home and a folder of sources (default: ``$STRATAFLOW_SOURCES``).
+
+        Raises:
+            UsageError: a folder isn't given or can't be used.
+        """
+        from strataflow.sources import load_sources
+
+        folder = sources or os.environ.get("STRATAFLOW_SOURCES")
+        if not folder:
+            raise UsageError("no sources are set", todo="give --sources DIR or set STRATAFLOW_SOURCES")
+        project = Project.locate()
+        return cls(Home.at(home), project, load_sources(Path(folder), project))
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of one run: what they work on, where they are recorded, who watches."""
+
+    deployment: Deployment
+    log: RunLog
+    progress: Progress | None = None
+
+    def land(self, first: date, last: date, tables: list[str] | None = None) -> LandingReport:
+        """Land the days from ``first`` to ``last``, both included.
+
+        Raises:
+            InputError: a delivery is missing or broken; nothing of it landed.
+        """
+        from strataflow.landing import land
+
+        at = self.deployment
+        with self.log.step("land") as step:
+            report = land(at.home, at.project, at.sources, first, last, tables=tables, progress=self.progress)
+            step.rows = report.rows_read
+        return report
+
+    def check_landed(self, day: date, tables: list[str] | None = None) -> GateReport:
+        """Gate 1 on a landed day.
+
+        Raises:
+            GateFailed: a critical expectation does not hold.
+        """
+        from strataflow.validate import validate_landed
+
+        at = self.deployment
+        with self.log.step("gate 1") as step:
+            report = validate_landed(at.home, at.project, at.sources, day, tables=tables)
+            step.detail = _passed(report)
+        return report
+
+    def build(self, day: date, known_at: date | None = None) -> Build:
+        """Build the day's tables, or take up a finished build of the very same inputs, rules and code.
+
+        Raises:
+            InputError: nothing has been landed by then.
+            StepFailed: a model or a data test failed.
+        """
+        from strataflow.build import build
+
+        at = self.deployment
+        with self.log.step("build") as step:
+            made = self._finished_build(day, known_at)
+            if made is None:
+                made = build(at.home, at.project, at.sources.shop, day, known_at, progress=self.progress)
+            else:
+                step.outcome = "unchanged"
+            step.rows = made.meta["tables"].get("customer_segments")
+            step.detail = {"build_id": made.meta["build_id"]}
+        return made
+
+    def check_built(self, build: Build) -> GateReport:
+        """Gate 2 on a build.
+
+        Raises:
+            GateFailed: a critical expectation does not hold.
+        """
+        from strataflow.validate import validate_built
+
+        with self.log.step("gate 2") as step:
+            report = validate_built(self.deployment.home, self.deployment.project, build)
+            step.detail = _passed(report)
+        return report
+
+    def publish(self, build: Build) -> Published:
+        """Make a build that passed gate 2 what readers see.
+
+        Raises:
+            GateFailed: this build did not pass.
+        """
+        with self.log.step("publish") as step:
+            done = publish(self.deployment.home, build)
+            step.rows = sum(table["rows"] for table in done.manifest["tables"].values())
+            step.outcome = "ok" if done.changed else "unchanged"
+            step.detail = {"version": done.version}
+        return done
+
+    def day(
+        self, day: date, *, first: date | None = None, known_at: date | None = None, skip_land: bool = False
+    ) -> Published:
+        """The whole daily job for ``day``: land, gate 1, build, gate 2, publish.
+
+        When what has landed, the rules and the code are those of the version
+        already published, nothing is built and that version is returned with
+        ``changed`` False.
+
+        Args:
+            first: land the days from here to ``day`` (history in bulk) instead of ``day`` alone.
+            known_at: count what was received up to this day instead of up to ``day``.
+            skip_land: take what has landed before.
+        """
+        if not skip_land:
+            self.land(first or day, day)
+        standing = self.standing(day, known_at)
+        if standing is not None:
+            self.log.ends_as("unchanged")
+            return standing
+        self.check_landed(day)
+        build = self.build(day, known_at)
+        self.check_built(build)
+        return self.publish(build)
+
+    def standing(self, day: date, known_at: date | None = None) -> Published | None:
+        """The published version of ``day`` if a new run could only make it again, else None."""
+        from strataflow.build import fingerprint
+
+        at = self.deployment
+        version = version_of(at.home, day)
+        if version is None or current_version(at.home) != version_of(at.home, published_days(at.home)[-1]):
+            return None
+        manifest = read_manifest(version)
+        if damage(version, manifest, thorough=False):
+            return None
+        if manifest["fingerprint"] != fingerprint(at.home, at.project, at.sources.shop, day, known_at):
+            return None
+        return Published(path=version, manifest=manifest, changed=False, is_current=current_version(at.home) == version)
+
+    def _finished_build(self, day: date, known_at: date | None) -> Build | None:
+        """The build left by a run that ended before publishing, if it is still the right one."""
+        from strataflow.build import Build, fingerprint
+
+        at = self.deployment
+        try:
+            made = Build.load(at.home, day, known_at)
+        except UsageError:
+            return None
+        now = fingerprint(at.home, at.project, at.sources.shop, day, known_at)
+        return made if made.meta["fingerprint"] == now else None
+
+
+def most_recent_landed_day(home: Home) -> date:
+    """The latest day that any source has landed.
+
+    Raises:
+        UsageError: nothing has landed yet.
+    """
+    days = [path.stem for path in home.landings.glob("*/*.json")]
+    if not days:
+        raise UsageError(
+            "nothing has been landed yet, so there is no day to default to",
+            where=str(home.root),
+            todo="strataflow land --date YYYY-MM-DD",
+        )
+    return date.fromisoformat(max(days))
+
+
+def _passed(report: GateReport) -> dict[str, Any]:
+    """What the log keeps of a gate; a gate that did not pass ends the run."""
+    if not report.passed:
+        raise GateFailed("a critical expectation does not hold", where=str(report.path))
+    return {"expectations": len(report.expectations)}
