@@ -75,8 +75,8 @@ class Steps:
             step.rows = report.rows_read
         return report
 
-    def check_landed(self, day: date, tables: list[str] | None = None) -> GateReport:
-        """Gate 1 on a landed day.
+    def check_landed(self, day: date, tables: list[str] | None = None, since: date | None = None) -> GateReport:
+        """Gate 1 on a landed day, or on all days since one, as after a bulk landing.
 
         Raises:
             GateFailed: a critical expectation does not hold.
@@ -85,7 +85,7 @@ class Steps:
 
         at = self.deployment
         with self.log.step("gate 1") as step:
-            report = validate_landed(at.home, at.project, at.sources, day, tables=tables)
+            report = validate_landed(at.home, at.project, at.sources, day, tables=tables, since=since)
             step.detail = _passed(report)
         return report
 
@@ -155,7 +155,7 @@ class Steps:
         if standing is not None:
             self.log.ends_as("unchanged")
             return standing
-        self.check_landed(day)
+        self.check_landed(day, since=first)
         build = self.build(day, known_at)
         self.check_built(build)
         return self.publish(build)
