@@ -63,29 +63,30 @@ class Watch:
         """
         known = {run["dag_run_id"] for run in self.airflow.runs(CONSUMER, day)}
         conf = {"since": str(since)} if since else {}
-        runs = [(dag, self.airflow.trigger(dag, day, conf)) for dag in PRODUCERS]
-        for dag, run in runs:
-            self._until_done(dag, run, day)
-        while True:
-            new = [run["dag_run_id"] for run in self.airflow.runs(CONSUMER, day) if run["dag_run_id"] not in known]
-            if new:
-                self._until_done(CONSUMER, new[0], day)
-                return
-            self.airflow.check_alive()
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+        self._until_done(day, [(dag, self.airflow.trigger(dag, day, conf)) for dag in PRODUCERS])
+        while not (
+            new := [run["dag_run_id"] for run in self.airflow.runs(CONSUMER, day) if run["dag_run_id"] not in known]
+        ):
+            self._pause()
+        self._until_done(day, [(CONSUMER, run) for run in new])
 
-    def _until_done(self, dag: str, run: str, day: date) -> None:
-        while True:
-            self.airflow.check_alive()
-            state = self.airflow.call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}")["state"]
-            tasks = self.airflow.tasks(dag, run)
+    def _until_done(self, day: date, runs: list[tuple[str, str]]) -> None:
+        """Return when all ``runs`` (DAG and run id) have succeeded."""
+        while runs:
+            states = [self.airflow.call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}")["state"] for dag, run in runs]
+            tasks = [task for dag, run in runs for task in self.airflow.tasks(dag, run)]
             for task in sorted(tasks, key=lambda task: task["end_date"] or ""):
                 self._tell(task, day)
-            if state == "success":
-                return
-            if state == "failed":
-                raise self._failure(dag, tasks, day)
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            for (dag, _), state in zip(runs, states, strict=True):
+                if state == "failed":
+                    raise self._failure(dag, tasks, day)
+            runs = [run for run, state in zip(runs, states, strict=True) if state != "success"]
+            if runs:
+                self._pause()
+
+    def _pause(self) -> None:
+        self.airflow.check_alive()
+        time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def _tell(self, task: dict[str, Any], day: date) -> None:
         key = (task["dag_id"], task["dag_run_id"], task["task_id"], task["try_number"])
@@ -97,7 +98,7 @@ class Watch:
 
     def _failure(self, dag: str, tasks: list[dict[str, Any]], day: date) -> StepFailed:
         """The failed run as an error, with what the task itself said."""
-        failed = [task["task_id"] for task in tasks if task["state"] == "failed"]
+        failed = [task["task_id"] for task in tasks if task["dag_id"] == dag and task["state"] == "failed"]
         alerts = self.airflow.home.root / "alerts.jsonl"
         said = [json.loads(line) for line in alerts.read_text("utf-8").splitlines()] if alerts.exists() else []
         words = [alert["text"] for alert in said if alert["dag"] == dag and alert["day"] == str(day)]

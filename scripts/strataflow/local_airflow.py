@@ -113,7 +113,7 @@ class LocalAirflow:
             UsageError: another local Airflow uses this home, or the port is taken.
             StepFailed: a component ended or did not get ready; a DAG can't be imported.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._take_lock()
         self._take_port()
         self.configure()

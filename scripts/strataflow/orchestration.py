@@ -235,7 +235,7 @@ def land(context: Mapping[str, Any], *, feeds: str) -> dict[str, Any]:
         sources = _feeding(steps.deployment, feeds)
         if not sources:
             return {"day": str(day), "note": f"the shop has no source of {feeds}"}
-        report = steps.land(since, day, tables=sorted({source.table for source in sources}))
+        report = steps.land(since, day, sorted({source.table for source in sources}))
     return {
         "day": str(day),
         "since": str(since),
@@ -247,11 +247,11 @@ def land(context: Mapping[str, Any], *, feeds: str) -> dict[str, Any]:
 
 def check_landed(context: Mapping[str, Any], *, feeds: str, asset: Asset) -> dict[str, Any]:
     """Gate 1 on what :func:`land` has landed; if it passes, hand on the day's partition of ``asset``."""
-    day = day_of(context)
+    day, since = day_of(context), since_of(context)
     with _steps(context, writes=False) as steps:
         sources = _feeding(steps.deployment, feeds)
         if sources:
-            report = steps.check_landed(day, tables=sorted({source.table for source in sources}))
+            report = steps.check_landed(day, sorted({source.table for source in sources}), since)
             result = {"day": str(day), "expectations": len(report.expectations)}
         else:
             result = {"day": str(day), "note": f"the shop has no source of {feeds}"}
