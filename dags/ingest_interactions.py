@@ -23,6 +23,7 @@ backfill create --dag-id ingest_interactions --from-date 2017-12-01 --to-date
 """
 
 from airflow.sdk import chain, dag, task
+
 from strataflow import orchestration
 from strataflow.orchestration import INTERACTIONS, WRITER_POOL
 

@@ -25,6 +25,7 @@ and rows; mend the delivery, then clear the task. Landing a day again replaces i
 """
 
 from airflow.sdk import chain, dag, task
+
 from strataflow import orchestration
 from strataflow.orchestration import ORDERS, WRITER_POOL
 

@@ -25,6 +25,7 @@ clear the run. A task that was killed is repaired by running it again.
 """
 
 from airflow.sdk import PartitionedAssetTimetable, chain, dag, task
+
 from strataflow import orchestration
 from strataflow.orchestration import INTERACTIONS, ORDERS, PUBLISHED, WRITER_POOL
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from strataflow.errors import GateFailed, InputError, UsageError
 
 PROJECT = Path(__file__).parents[1]
