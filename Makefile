@@ -35,13 +35,13 @@ test: $(READY_DEV) ## all tests
 lint: $(READY_DEV) ## ruff, sqlfluff, yamllint
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/sqlfluff lint --processes 2 dbt_project/models dbt_project/tests
+	@$(BIN)/sqlfluff lint --disable-progress-bar dbt_project/models dbt_project/tests
 	@$(BIN)/yamllint --strict .
 
 format: $(READY_DEV) ## let ruff and sqlfluff mend what they can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
-	@$(BIN)/sqlfluff fix --processes 2 dbt_project/models dbt_project/tests
+	@$(BIN)/sqlfluff fix --disable-progress-bar dbt_project/models dbt_project/tests
 
 # The lock files carry versions and hashes and no address, so they work with any package index.
 # Call it with UPGRADE=--upgrade to move to newer versions.
@@ -50,9 +50,10 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 
 lock: .venv/bin/uv ## pin the packages again from pyproject.toml
 	@printf 'setuptools>=77\n' > .venv/build.in
-	@$(LOCK) --output-file requirements.txt pyproject.toml .venv/build.in
-	@$(LOCK) --output-file requirements-dev.txt --constraint requirements.txt \
-		--extra postgres --extra spark --extra dev pyproject.toml .venv/build.in
+	@$(LOCK) --output-file requirements-dev.txt --extra postgres --extra spark --extra dev pyproject.toml .venv/build.in
+	@$(LOCK) --output-file requirements.txt --constraint requirements-dev.txt \
+		--extra postgres pyproject.toml .venv/build.in
+	@! grep -nE 'https?://|file:/|--(extra-)?index-url|--find-links' requirements.txt requirements-dev.txt
 
 clean: ## remove .venv and caches; the home with its data stays
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis dbt_project/target dbt_project/logs
