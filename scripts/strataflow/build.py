@@ -138,9 +138,7 @@ def _run_vars(home: Home, shop: Shop, as_of: date, known: Received, valid: date 
     }
 
 
-def _run_dbt(
-    project: Project, home: Home, database: Path, run_vars: dict[str, Any], progress: Progress | None
-) -> None:
+def _run_dbt(project: Project, home: Home, database: Path, run_vars: dict[str, Any], progress: Progress | None) -> None:
     from dbt.cli.main import dbtRunner
 
     logs = home.root / "logs"
@@ -212,9 +210,7 @@ def _dbt_target(home: Home) -> Path:
     return home.root / "dbt"
 
 
-def _describe(
-    project: Project, home: Home, shop: Shop, as_of: date, known: Received, database: Path
-) -> dict[str, Any]:
+def _describe(project: Project, home: Home, shop: Shop, as_of: date, known: Received, database: Path) -> dict[str, Any]:
     import duckdb
 
     published = _published_tables(home)

@@ -1,0 +1,159 @@
+"""The models against a second implementation of their definitions, over random shops."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+from worlds import START, CompiledModels, expected_segments, latest_orders, random_world, write_lake
+
+from strataflow.home import Home
+from strataflow.ledger import LEDGERS
+from strataflow.project import Project
+
+WORLDS, BATCH = 200, 20
+EARLIER, AS_OF = START + timedelta(days=30), START + timedelta(days=60)
+COMPARED = (
+    "first_seen_date", "first_order_date", "last_order_date", "recency_days", "frequency", "monetary",
+    "lifetime_orders", "lifetime_value", "recency_score", "frequency_score", "monetary_score", "rfm_class",
+    "value_tier", "ecommerce_stage", "high_ticket_stage", "activity_stage",
+)  # fmt: skip
+TABLES = {
+    "customer_segments": "customer_id",
+    "customer_tags": "customer_id, tag_id",
+    "churn_risk": "customer_id",
+    "rfm_cutoffs": "measure",
+}
+
+
+@dataclass
+class Bench:
+    """One home whose lake is rewritten per world, and the models compiled for its days."""
+
+    home: Home
+    project: Project
+    models: dict[str, CompiledModels]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    root = tmp_path_factory.mktemp("worlds")
+    home, project = Home(root / "home"), Project.locate()
+
+    def compiled(name: str, as_of: date, known_at: date, kept_through: date | None = None) -> CompiledModels:
+        run_vars = {
+            "as_of": str(as_of), "known_at": str(known_at), "lake": str(home.lake), "state": str(home.state),
+            "landed_tables": ["orders", "interactions", "customers"],
+            "ledger_through": str(kept_through) if kept_through else None,
+        }  # fmt: skip
+        return CompiledModels(project, root / name, run_vars)
+
+    return Bench(
+        home,
+        project,
+        {
+            "earlier": compiled("earlier", EARLIER, EARLIER),
+            "full": compiled("full", AS_OF, AS_OF),
+            "continued": compiled("continued", AS_OF, AS_OF, EARLIER),
+            "restated": compiled("restated", EARLIER, AS_OF),
+        },
+    )
+
+
+def rows(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple]:
+    return connection.execute(f"from {table} order by {TABLES[table]}").fetchall()
+
+
+def segments(connection: duckdb.DuckDBPyConnection) -> dict[str, dict]:
+    columns = ["customer_id", *COMPARED]
+    found = connection.execute(f"select {', '.join(columns)} from customer_segments").fetchall()
+    return {row[0]: dict(zip(COMPARED, row[1:], strict=True)) for row in found}
+
+
+def whole_world(seed: int):
+    """A random world in which every table has a row, as the compiled models expect."""
+    world = random_world(seed)
+    while not (world.orders and world.interactions and world.customers):
+        seed += 100_003
+        world = random_world(seed)
+    return world
+
+
+def first_day_marker(world):
+    """Days received before EARLIER exist for every table, so that a run of that day finds them."""
+    for table in world.tables().values():
+        first = min(table, key=lambda row: row["received_date"])
+        first["received_date"] = min(first["received_date"], EARLIER)
+    return world
+
+
+@pytest.mark.parametrize("first_seed", range(0, WORLDS, BATCH))
+def test_random_shops_agree_with_the_written_definitions(bench, first_seed):
+    """Segments equal a second implementation, and continuing a kept ledger equals building from nothing."""
+    for seed in range(first_seed, first_seed + BATCH):
+        world = first_day_marker(whole_world(seed))
+        write_lake(bench.home, bench.project, world)
+        with bench.models["earlier"].run() as earlier:
+            _check_segments(bench, world, earlier, EARLIER, EARLIER, seed)
+            for ledger in LEDGERS:
+                folder = bench.home.state / ledger
+                folder.mkdir(parents=True, exist_ok=True)
+                earlier.execute(f"copy int_{ledger}_appended to '{folder}/kept.parquet' (format parquet)")
+        with bench.models["full"].run() as full, bench.models["continued"].run() as continued:
+            _check_segments(bench, world, full, AS_OF, AS_OF, seed)
+            for table in TABLES:
+                assert rows(continued, table) == rows(full, table), (seed, table)
+        if seed % 4 == 0:
+            with bench.models["restated"].run() as restated:
+                _check_segments(bench, world, restated, EARLIER, AS_OF, seed)
+
+
+def _check_segments(bench, world, connection, as_of, known_at, seed):
+    expected = expected_segments(world, bench.project, as_of, known_at)
+    wanted = {person: {column: row.get(column) for column in COMPARED} for person, row in expected.items()}
+    assert segments(connection) == wanted, (seed, as_of, known_at)
+    _check_ledger(connection, world, known_at)
+
+
+def _check_ledger(connection, world, known_at):
+    """Sum of the ledger = sum of the latest versions, always."""
+    latest = latest_orders(world, known_at).values()
+    valid = [each for each in latest if each["status"] in {"completed", "paid"} and each["net"] > 0]
+    placed, orders, net = connection.execute(
+        "select coalesce(sum(placed_orders), 0), coalesce(sum(valid_orders), 0), coalesce(sum(net_amount), 0)"
+        " from int_order_ledger"
+    ).fetchone()
+    assert (placed, orders, net) == (len(latest), len(valid), sum(each["net"] for each in valid))
+
+
+def test_unit_tests_of_the_rules_hold(tmp_path):
+    """dbt builds the project on an empty lake and runs every unit and data test."""
+    project = Project.locate()
+    outcome = subprocess.run(
+        [
+            sys.executable, "-m", "dbt.cli.main", "--no-use-colors", "--no-send-anonymous-usage-stats",
+            "--log-path", str(tmp_path), "build", "--project-dir", str(project.dbt),
+            "--profiles-dir", str(project.dbt), "--target-path", str(tmp_path / "target"),
+        ],
+        env={"PATH": "/usr/bin:/bin", "STRATAFLOW_BUILD_DB": str(tmp_path / "build.duckdb")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert outcome.returncode == 0, outcome.stdout[-4000:]
+    assert "unit_test" in outcome.stdout or "unit tests" in outcome.stdout
+
+
+def test_every_model_says_its_grain_and_every_published_column_is_described(bench):
+    manifest = json.loads((Path(bench.home.root.parent) / "full" / "manifest.json").read_text())
+    for node in manifest["nodes"].values():
+        if node["resource_type"] in {"model", "seed"}:
+            assert "One row per" in node["description"], node["name"]
+            if node["config"].get("meta", {}).get("published"):
+                assert node["config"]["contract"]["enforced"], node["name"]
+                for column in node["columns"].values():
+                    assert column["description"], f"{node['name']}.{column['name']}"
