@@ -1,0 +1,291 @@
+"""A small landed day and a small build that every expectation is content with, to plant faults in.
+
+Both follow the contracts of the lake and of the build, so that what a test
+changes is the only thing wrong. The build is worked out from its own orders
+with the project's seeds; its classes are dealt out, as no gate judges the rule.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from strataflow.build import Build
+from strataflow.home import Home
+from strataflow.project import Project, canonical_tables
+from strataflow.sources import Sources, load_sources
+
+PROJECT = Project.locate()
+DAY = date(2024, 3, 14)
+FEEDS = {
+    "till": "orders",
+    "till_lines": "order_lines",
+    "clicks": "interactions",
+    "crm": "customers",
+    "range": "products",
+}
+
+# What makes a good row of each canonical table; n counts the rows.
+ROWS = {
+    "orders": {
+        "order_id": "'o' || n", "customer_id": "'c' || n % 7", "status": "'completed'", "amount": "10 + n",
+        "channel": "'web'", "currency": "'EUR'", "is_adjustment": "false",
+    },
+    "order_lines": {
+        "order_id": "'o' || n", "customer_id": "'c' || n % 7", "status": "'completed'", "amount": "10 + n",
+        "product_id": "'p' || n % 3", "quantity": "1", "currency": "'EUR'", "is_adjustment": "false",
+    },
+    "interactions": {"interaction_id": "'i' || n", "customer_id": "'c' || n % 7", "kind": "'page_view'"},
+    "customers": {"customer_id": "'c' || n", "region": "'north'"},
+    "products": {"product_id": "'p' || n", "category": "'tea'", "unit_price": "2.50"},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A home with landed days, and the sources they came from."""
+
+    home: Home
+    sources: Sources
+
+    def land(self, source: str, day: date, rows: int = 100, refused: int = 0, **values: str) -> None:
+        """Write a partition, its quarantine and its manifest as landing would; ``values`` replace columns' SQL."""
+        table = FEEDS[source]
+        lake, refusals = self.home.partition(table, day, source), self.home.quarantined(day, source)
+        for path in (lake, refusals):
+            path.unlink(missing_ok=True)
+        if rows:
+            copy_to(lake, _partition_sql(table, source, day, rows, values))
+        if refused:
+            copy_to(refusals, f"select '{source}' as source, n as source_line from range({refused}) as r(n)")
+        self.write_manifest(source, day, rows, refused)
+
+    def write_manifest(self, source: str, day: date, rows: int, refused: int, **changes: Any) -> None:
+        """Write the manifest of a delivery; ``changes`` replace what it says."""
+        lake = self.home.partition(FEEDS[source], day, source)
+        counts = {"rows_read": rows + refused, "rows_landed": rows, "rows_quarantined": refused}
+        manifest = {
+            "schema_version": 1, "source": source, "table": FEEDS[source], "received_date": str(day), **counts,
+            "reasons": {"unparseable": refused} if refused else {},
+            "files": [{"path": f"{source}.csv", "bytes": 1, "sha256": "0" * 64, **counts}],
+            "partition_sha256": hashlib.sha256(lake.read_bytes()).hexdigest() if rows else None,
+            "quarantine_ratio": refused / (rows + refused) if refused else 0.0,
+            "limits": {"max_quarantine_ratio": 0.05, "expected": []},
+        }  # fmt: skip
+        path = self.home.landing(source, day)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(manifest | changes), encoding="utf-8")
+
+    def land_all(self, day: date, **rows: int) -> None:
+        """Let every source deliver 100 rows on ``day``, or as many as given for it."""
+        for source in FEEDS:
+            self.land(source, day, rows.get(source, 100))
+
+
+def make_shop(folder: Path) -> Shop:
+    """A shop with a source for every canonical table, nothing landed yet."""
+    described = folder / "sources"
+    described.mkdir(parents=True)
+    (described / "shop.yml").write_text("name: corner shop\ntime_zone: UTC\ncurrency: EUR\n", encoding="utf-8")
+    tables = canonical_tables(PROJECT)
+    for source, table in FEEDS.items():
+        required = {column.name: column.name for column in tables[table].mappable if column.required}
+        content = {
+            "name": source, "table": table, "description": "made for a test", "format": {"type": "csv"},
+            "files": {"path": source + "-{date}.csv"}, "columns": required,
+        }  # fmt: skip
+        (described / f"{source}.yml").write_text(json.dumps(content), encoding="utf-8")
+    return Shop(Home.at(folder / "home"), load_sources(described, PROJECT))
+
+
+def _partition_sql(table: str, source: str, day: date, rows: int, values: dict[str, str]) -> str:
+    canonical = canonical_tables(PROJECT)[table]
+    given = {
+        **{column.name: "null" for column in canonical.columns},
+        **dict.fromkeys(("refunded_amount", "discount_amount", "coupon_amount"), "0"),
+        "source": f"'{source}'", "source_file": f"'{source}.csv'", "source_line": "n + 1",
+        canonical.event_time or "": f"timestamp '{day} 12:00:00'", canonical.date_column or "": f"date '{day}'",
+        canonical.hour_column or "": "12", **ROWS[table], **values,
+    }  # fmt: skip
+    columns = [f"cast({given[column.name]} as {column.data_type}) as {column.name}" for column in canonical.columns]
+    return f"select {', '.join(columns)} from range({rows}) as r(n)"
+
+
+def copy_to(path: Path, sql: str) -> None:
+    """Write a query as Parquet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    duckdb.sql(f"copy ({sql}) to '{path}' (format parquet)")
+
+
+def project_of(folder: Path, gate: str, *suites: str) -> Project:
+    """The project with only some suites of one gate, to judge quickly and to edit."""
+    (folder / "expectations" / gate).mkdir(parents=True)
+    (folder / "dbt_project").symlink_to(PROJECT.dbt)
+    (folder / "expectations" / "data_docs").symlink_to(PROJECT.expectations / "data_docs")
+    for suite in suites:
+        shutil.copy(PROJECT.expectations / gate / f"{suite}.yml", folder / "expectations" / gate)
+    return Project(folder)
+
+
+# ---------------------------------------------------------------- a build
+
+CUSTOMERS, ORDERING, WINDOW_DAYS = 40, 32, 365
+STAGES = ("new", "active", "silent", "churned")
+
+
+def make_build(home: Home, as_of: date = DAY, build_id: str = "b1") -> Build:
+    """A build of 40 customers, 32 of them with orders, and the lake that its ledger comes from."""
+    path = home.builds / str(as_of) / "build.duckdb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with duckdb.connect(str(path)) as build:
+        for seed in sorted((PROJECT.dbt / "seeds").glob("*.csv")):
+            build.execute(f"create table {seed.stem} as select * from read_csv('{seed}', header = true)")
+        _make_ledger(build, as_of)
+        _make_segments(build, as_of)
+        _make_tags(build, as_of)
+        _make_lists(build, as_of)
+        days = [day for (day,) in build.execute("select distinct received_date from orders order by all").fetchall()]
+        for day in days:
+            _write_orders(build, home, day)
+        build.execute("drop table orders")
+    return Build(path, as_of, as_of, {"build_id": build_id})
+
+
+def _make_ledger(build: duckdb.DuckDBPyConnection, as_of: date) -> None:
+    """One to six orders per customer; the first ones lie before the RFM window."""
+    build.execute(
+        f"""
+        create table orders as
+        select
+            'o' || c || '-' || k as order_id,
+            'c' || lpad(c::varchar, 2, '0') as customer_id,
+            date '{as_of}' - ((c * 13 + k * 97) % 500)::integer as order_date,
+            order_date as received_date,
+            (5 + c * 1.25 + k)::decimal(18, 2) as net_amount
+        from range({ORDERING}) as customers(c), range(6) as orders(k)
+        where k <= c % 6;
+        create table int_order_ledger_appended as
+        select
+            customer_id, order_date, received_date, net_amount,
+            1::smallint as placed_orders, 1::smallint as valid_orders
+        from orders;
+        create view int_order_ledger as select * from int_order_ledger_appended;
+        create table int_customers_known as
+        select 'c' || lpad(n::varchar, 2, '0') as customer_id, date '{as_of - timedelta(days=600)}' as first_seen_date
+        from range({CUSTOMERS}) as r(n);
+        """
+    )
+
+
+def _make_segments(build: duckdb.DuckDBPyConnection, as_of: date) -> None:
+    build.execute(
+        f"""
+        create table customer_segments as
+        with summed as (
+            select
+                customer_id, min(order_date) as first_order_date, max(order_date) as last_order_date,
+                sum(valid_orders)::bigint as lifetime_orders, sum(net_amount)::decimal(18, 2) as lifetime_value,
+                sum(case when is_recent then valid_orders else 0 end)::bigint as frequency,
+                sum(case when is_recent then net_amount else 0 end)::decimal(18, 2) as monetary
+            from (select *, order_date > date '{as_of}' - {WINDOW_DAYS} as is_recent from int_order_ledger)
+            group by customer_id
+        ),
+        classes as (select list(rfm_class order by position) as names from rfm_classes where rfm_class <> 'no_orders')
+        select
+            customer_id, date '{as_of}' as as_of_date, first_seen_date, first_order_date, last_order_date,
+            coalesce(last_order_date, first_seen_date) as last_activity_date,
+            date_diff('day', last_order_date, date '{as_of}')::integer as recency_days,
+            coalesce(frequency, 0) as frequency, coalesce(monetary, 0) as monetary,
+            coalesce(lifetime_orders, 0) as lifetime_orders, coalesce(lifetime_value, 0) as lifetime_value,
+            case when lifetime_orders > 0 then 1 + number % 5 end as recency_score,
+            case when lifetime_orders > 0 then 1 + number % 4 end as frequency_score,
+            case when lifetime_orders > 0 then 1 + number % 3 end as monetary_score,
+            case when lifetime_orders > 0 then number / {CUSTOMERS}.0::double end as churn_probability,
+            case when lifetime_orders > 0 then names[1 + number % 8] else 'no_orders' end as rfm_class,
+            case when monetary > 100 then 'high' when monetary > 20 then 'mid' else 'low' end as value_tier,
+            case
+                when lifetime_orders >= 5 then 'super' when lifetime_orders >= 2 then 'repeat'
+                when lifetime_orders = 1 then 'first_purchase' else 'new'
+            end as ecommerce_stage,
+            case
+                when lifetime_orders >= 5 then 'super' when lifetime_orders >= 2 then 'repeat'
+                when lifetime_orders = 1 then 'first_order' else 'stranger'
+            end as high_ticket_stage,
+            {list(STAGES)}[1 + number % 4] as activity_stage
+        from (select *, substr(customer_id, 2)::integer as number from int_customers_known)
+        left join summed using (customer_id)
+        cross join classes
+        """
+    )
+
+
+def _make_tags(build: duckdb.DuckDBPyConnection, as_of: date) -> None:
+    facts = "rfm_class, ecommerce_stage, high_ticket_stage, activity_stage, value_tier"
+    build.execute(
+        f"""
+        create table customer_tags as
+        with said as (
+            select customer_id, tag_id, null as tag_value
+            from (unpivot (select customer_id, {facts} from customer_segments) on {facts}
+                into name agrees_with value agrees_value)
+            join tag_dictionary using (agrees_with, agrees_value)
+            union all
+            select customer_id, case when lifetime_orders > 0 then 'has_ordered' else 'never_ordered' end, null
+            from customer_segments
+            union all
+            select customer_id, 'main_channel', 'web' from customer_segments where lifetime_orders > 1
+        )
+        select
+            customer_id, date '{as_of}' as as_of_date, tag_id, tag_group, tag_value::varchar as tag_value,
+            'automatic' as source, 'orders counted' as evidence
+        from said join tag_dictionary using (tag_id)
+        """
+    )
+
+
+def _make_lists(build: duckdb.DuckDBPyConnection, as_of: date) -> None:
+    build.execute(
+        f"""
+        create table churn_risk as
+        select
+            customer_id, as_of_date,
+            row_number() over (order by churn_probability desc, monetary desc, customer_id)::integer as rank,
+            churn_probability, rfm_class, value_tier, monetary, 'single_order: ordered once' as reasons,
+            'Call' as suggested_action
+        from customer_segments where last_order_date is not null;
+        create table rfm_cutoffs as
+        select
+            date '{as_of}' as as_of_date, measure, 'quantile' as method, 1::decimal(18, 2) as cutoff_1,
+            2::decimal(18, 2) as cutoff_2, 2::decimal(18, 2) as cutoff_3, 9::decimal(18, 2) as cutoff_4,
+            3::decimal(9, 6) as mean_score, (select count(recency_score) from customer_segments) as scored_customers
+        from (values ('recency'), ('frequency'), ('monetary')) as measures(measure)
+        """
+    )
+
+
+def _write_orders(build: duckdb.DuckDBPyConnection, home: Home, day: date) -> None:
+    path = home.partition("orders", day, "till")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    build.execute(f"copy (select order_id from orders where received_date = date '{day}') to '{path}' (format parquet)")
+
+
+def publish_classes(home: Home, day: date, shares: dict[str, int]) -> None:
+    """Publish an earlier day with so many customers per class, as far as gate 2 looks at it."""
+    version = home.published / "versions" / f"{day}-aaaaaaaaaaaa"
+    rows = ", ".join(f"('{name}', {count})" for name, count in shares.items())
+    copy_to(
+        version / "customer_segments" / f"as_of_date={day}" / "customer_segments.parquet",
+        f"select date '{day}' as as_of_date, rfm_class from (values {rows}) as v(rfm_class, n), range(n)",
+    )
+    (version / "manifest.json").write_text(json.dumps({"as_of": str(day), "known_at": str(day)}), encoding="utf-8")
+    days = home.published / "days"
+    days.mkdir(parents=True, exist_ok=True)
+    (days / str(day)).symlink_to(f"../versions/{version.name}")
