@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+
 from strataflow.build import Build
+from strataflow.durable import write_json
+from strataflow.gates.report import GateReport, Judgement
 from strataflow.home import Home
 from strataflow.publish import publish
 
@@ -98,12 +101,32 @@ def _fill(connection: duckdb.DuckDBPyConnection, as_of: date, customers: int, co
 
 
 def pass_gate(home: Home, as_of: date, build_id: str, *, passed: bool = True) -> Path:
-    """Write the report of gate 2 as :mod:`strataflow.validate` leaves it."""
-    path = home.gates / str(as_of) / "built" / "report.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    report = {"gate": "built", "build_id": build_id, "passed": passed, "expectations": [{"name": "one"}]}
-    path.write_text(json.dumps(report), encoding="utf-8")
-    return path
+    """Write the report of a gate 2 that found one expectation to hold, or not to."""
+    judgement = Judgement(
+        name="everyone_once",
+        suite="customer_segments",
+        table="customer_segments",
+        severity="critical",
+        success=passed,
+        observed=None,
+        unexpected_count=0 if passed else 1,
+        sample=(),
+        rows_file=None,
+        why="a test",
+        todo="nothing",
+    )
+    folder = home.gates / str(as_of) / "built"
+    report = GateReport(
+        gate="built",
+        day=as_of,
+        since=as_of,
+        path=folder / "report.json",
+        docs=folder / "page.html",
+        expectations=(judgement,),
+        build_id=build_id,
+    )
+    write_json(report.path, report.content())
+    return report.path
 
 
 def published_bytes(home: Home) -> dict[str, bytes]:
@@ -145,10 +168,7 @@ class KillSwitch:
 def publish_in_process(root: str, day: str, kill_at: int) -> None:
     """Publish the build of ``day``; die at the ``kill_at``-th step (0: live)."""
     home = Home(Path(root))
-    folder = home.builds / day
-    meta = json.loads((folder / "build.json").read_text(encoding="utf-8"))
-    as_of = date.fromisoformat(day)
-    build = Build(path=folder / "build.duckdb", as_of=as_of, known_at=as_of, meta=meta)
+    build = Build.load(home, date.fromisoformat(day))
     if kill_at:
         KillSwitch(kill_at).arm()
     publish(home, build)

@@ -19,6 +19,7 @@ import click
 
 from strataflow import __version__
 from strataflow.errors import StrataflowError, UsageError
+from strataflow.generate import generate_command
 from strataflow.screen import Screen
 
 if TYPE_CHECKING:
@@ -118,8 +119,9 @@ Examples:
   strataflow run --date 2017-12-31                      one more day
   strataflow status                                     where this home stands, and what is missing
 
+\b
 Set STRATAFLOW_HOME and STRATAFLOW_SOURCES once, or give --home and --sources each time.
-Exit codes: 0 done, 1 failed gate or bad data, 2 usage.
+Exit codes: 0 done, 1 failed gate or bad data, 2 usage, 130 interrupted.
 """,
 )
 @shared
@@ -331,6 +333,9 @@ def summary(obj: dict[str, Any], day: date | None, home: Path | None, **_: Any) 
 @shared
 def sources() -> None:
     """Work on the descriptions of what a shop delivers."""
+
+
+cli.add_command(shared(generate_command))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

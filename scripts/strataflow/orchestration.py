@@ -310,7 +310,7 @@ def summarise(context: Mapping[str, Any]) -> dict[str, Any]:
     version = version_of(deployment.home, day)
     if version is None:
         raise UsageError(f"{day} is not published", where=str(deployment.home.published))
-    print(summary.rendered(summary.collect(deployment.home, version, currency=deployment.sources.shop.currency)))
+    print(summary.rendered(summary.collect(deployment.home, version)))
     stale = _stale_days(deployment, day)
     if stale:
         print(f"Published before this day's data arrived, run them again: {', '.join(stale)}")

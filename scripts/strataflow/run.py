@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from strataflow.errors import GateFailed, UsageError
+from strataflow.errors import UsageError
 from strataflow.home import Home
 from strataflow.project import Project
 from strataflow.publish import Published, current_version, damage, publish, published_days, read_manifest, version_of
@@ -206,6 +206,5 @@ def most_recent_landed_day(home: Home) -> date:
 
 def _passed(report: GateReport) -> dict[str, Any]:
     """What the log keeps of a gate; a gate that did not pass ends the run."""
-    if not report.passed:
-        raise GateFailed("a critical expectation does not hold", where=str(report.path))
-    return {"expectations": len(report.expectations)}
+    report.raise_if_failed()
+    return {"expectations": len(report.expectations), "warnings": [str(warning) for warning in report.warnings]}

@@ -1,8 +1,9 @@
 """What happened in each run, for the person who asks the morning after.
 
 The only part that reads the clock; it decides nothing. A run's record is
-written when the run starts and again after every step, so that a killed run
-leaves one too: its outcome stays ``running`` although nobody writes any more.
+written when the run starts and around every step, so that a killed run leaves
+one too: its outcome stays ``running`` and ``step`` names where it was, although
+its process is gone.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class RunLog:
             "seconds": 0.0,
             "outcome": "running",
             "error": None,
+            "step": None,
             "steps": [],
         }
         log = cls(path, record, time.perf_counter())
@@ -94,6 +96,8 @@ class RunLog:
     def step(self, name: str) -> Iterator[Step]:
         """Time and record what happens inside; an exception marks the step as failed and goes on."""
         step, started = Step(name=name, started_at=_now()), time.perf_counter()
+        self.record["step"] = name
+        self._save()
         try:
             yield step
         except BaseException:
@@ -102,6 +106,7 @@ class RunLog:
         finally:
             step.seconds = round(time.perf_counter() - started, 3)
             step.peak_memory_bytes = peak_memory_bytes()
+            self.record["step"] = None
             self.record["steps"].append(asdict(step))
             self._save()
 

@@ -254,15 +254,16 @@ def _print_runs(runs: list[dict[str, Any]], console: Console) -> None:
     table.add_column("seconds", justify="right")
     table.add_column("steps")
     for record in runs:
-        steps = ", ".join(f"{step['name']} {step['seconds']:.1f} s" for step in record["steps"])
+        steps = [f"{step['name']} {step['seconds']:.1f} s" for step in record["steps"]]
+        steps += [f"in {record['step']}"] if record["step"] else []
         table.add_row(
             record["as_of"],
             str(record["run"]),
             record["command"],
             record["started_at"][:19].replace("T", " "),
             record["outcome"],
-            f"{record['seconds']:.1f}",
-            steps,
+            f"{record['seconds']:.1f}" if record["seconds"] else "",
+            ", ".join(steps),
         )
     console.print(table)
 

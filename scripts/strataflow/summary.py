@@ -28,13 +28,12 @@ if TYPE_CHECKING:
 WIDTH = 100
 
 
-def collect(home: Home, version: Path, *, first: date | None = None, currency: str = "") -> dict[str, Any]:
+def collect(home: Home, version: Path, *, first: date | None = None) -> dict[str, Any]:
     """Everything the summary tells about a published version.
 
     Args:
         version: the version's folder, resolved.
         first: first day whose landing is counted; by default all days known to the version.
-        currency: ISO code the revenue is in.
 
     Returns:
         as_of, known_at, version, landed (per source and in total), classes, ladders, tiers, gates, files.
@@ -57,7 +56,7 @@ def collect(home: Home, version: Path, *, first: date | None = None, currency: s
         "version": version.name,
         "path": str(version),
         "is_current": current_version(home) == version,
-        "currency": currency,
+        "currency": manifest["shop"]["currency"],
         "landed": landed(home, first, known_at),
         **results,
         "gates": gates(home, day),
@@ -88,13 +87,14 @@ def landed(home: Home, first: date | None, last: date) -> dict[str, Any]:
 
 
 def gates(home: Home, day: date) -> list[dict[str, Any]]:
-    """The gates' reports of ``day`` in short: outcome, number of expectations, what failed."""
-    found = []
-    for name in ("landed", "built"):
-        path = home.gates / str(day) / name / "report.json"
-        if path.is_file():
-            found.append({"gate": name, "report": str(path), **_gate(json.loads(path.read_text(encoding="utf-8")))})
-    return found
+    """The gates' reports of ``day`` in short, gate 1 first.
+
+    Returns:
+        Per report: gate (``landed`` or ``built``), tables (None for all), passed,
+        expectations (how many), warnings, notes, report (its file).
+    """
+    paths = sorted((home.gates / str(day)).glob("*/report.json"), key=lambda path: (path.parent.name == "built", path))
+    return [_gate(path, json.loads(path.read_text(encoding="utf-8"))) for path in paths]
 
 
 def render(summary: dict[str, Any], console: Console) -> None:
@@ -206,8 +206,16 @@ def _tiers(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     ]
 
 
-def _gate(report: dict[str, Any]) -> dict[str, Any]:
-    return report
+def _gate(path: Path, report: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "gate": report["gate"],
+        "tables": report["tables"],
+        "passed": report["passed"],
+        "expectations": len(report["expectations"]),
+        "warnings": report["warnings"],
+        "notes": report["notes"],
+        "report": str(path),
+    }
 
 
 def _files(manifest: dict[str, Any]) -> list[dict[str, Any]]:
@@ -254,7 +262,7 @@ def _classes_table(summary: dict[str, Any]) -> Table:
     grid = table(f"Classes of {_number(summary['customers'])} customers")
     for column in ("class", "名称", "key"):
         grid.add_column(column)
-    for column in ("customers", "share", f"revenue {summary['currency']}".strip(), "share"):
+    for column in ("customers", "share", f"revenue {summary['currency']}", "share"):
         grid.add_column(column, justify="right")
     for entry in summary["classes"]:
         grid.add_row(
@@ -282,14 +290,15 @@ def _ladders_table(summary: dict[str, Any]) -> Table:
 def print_gates(reports: list[dict[str, Any]], console: Console, title: str = "Gates") -> None:
     """Print what :func:`gates` returned."""
     grid = table(title)
-    for column in ("gate", "outcome", "expectations", "warnings"):
+    for column in ("gate", "outcome", "expectations", "warnings and notes"):
         grid.add_column(column)
     for gate in reports:
+        about = ", ".join(gate["tables"] or ())
         grid.add_row(
-            gate["gate"],
+            f"{gate['gate']}\n{about}".strip(),
             "passed" if gate["passed"] else "FAILED",
             _number(gate["expectations"]),
-            "\n".join(gate["warnings"]) or "none",
+            "\n".join([*gate["warnings"], *gate["notes"]]) or "none",
         )
     console.print(grid)
 
