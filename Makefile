@@ -6,7 +6,6 @@ SOURCES ?= scripts/sources/complete_journey
 FROM ?= 2017-01-01
 DATE ?= 2017-12-31
 PORT ?= 8080
-# Spark and browser tests are in .ci/run; here they run where Java 17 and Chromium are found
 PYTEST_WORKERS ?= 2
 
 BIN := .venv/bin
@@ -30,7 +29,7 @@ up: $(READY) ## Airflow with its UI on 127.0.0.1:$(PORT) until Ctrl-C
 		--port $(PORT) --until $(DATE)
 
 test: $(READY_DEV) ## all tests
-	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q
+	@$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(READY_DEV) ## ruff, sqlfluff, yamllint
 	@$(BIN)/ruff check .

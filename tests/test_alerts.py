@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
 import pytest
+
 from strataflow import alerts
 from strataflow.errors import InputError
 
