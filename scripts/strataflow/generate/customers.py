@@ -111,7 +111,7 @@ def draw_customers(plan: Plan, calendar: Calendar) -> Columns:
         Columns of ``plan.customers`` rows:
         behaviour, channel, region, source, industry, favourite (small numbers);
         registered (local second, negative before the history);
-        begin and end (first day and first day no longer as a customer; ``NEVER`` while browsing only);
+        begin and end (the days on which repeat orders are possible: after the first order, before leaving);
         first_day (day of the one order that is certain, ``NEVER`` if none is);
         first_second (its second of the day);
         rate (orders, relative), dropout (per day), log_spend (log of the median order in cents);
@@ -203,8 +203,8 @@ def _lives(plan: Plan, registered_day: np.ndarray, behaviour: np.ndarray, first_
     rate = draw.standard_gamma(shape, count) / shape * trait("rate")[behaviour]
     log_spend = np.log(trait("order_size")[behaviour] * 100) + SPEND_SPREAD * draw.standard_normal(count)
     buys, repeats = trait("buys")[behaviour], trait("repeats")[behaviour]
-    begin = np.where(first_day < NEVER, first_day, np.maximum(registered_day, 0)).astype(np.int32)
-    end = np.where(repeats | ~buys, begin + 1 + life.astype(np.int32), begin + 1).astype(np.int32)
+    begin = np.where(first_day < NEVER, first_day + 1, np.maximum(registered_day, 0)).astype(np.int32)
+    end = begin + np.where(repeats | ~buys, 1 + life.astype(np.int32), 0).astype(np.int32)
     return {"begin": begin, "end": end, "rate": rate, "dropout": dropout, "log_spend": log_spend}
 
 

@@ -148,7 +148,7 @@ def _check(plan: Plan) -> None:
             raise UsageError(f"unknown {name} {getattr(plan, name)!r}", todo=f"take one of {', '.join(allowed)}")
     try:
         ZoneInfo(plan.time_zone)
-    except (OSError, ValueError) as unknown:
+    except (OSError, ValueError, KeyError) as unknown:
         raise UsageError(
             f"unknown time zone {plan.time_zone!r}", todo="give an IANA name such as Asia/Shanghai"
         ) from unknown

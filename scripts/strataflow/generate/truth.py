@@ -168,8 +168,10 @@ def write_affinities(folder: Path, pairs: Columns) -> None:
     """``affinities.parquet``: one row per planted pair of products; ``lift`` is that of the baskets drawn."""
     product_a, product_b = (named(pairs[name], PRODUCT_IDS) for name in ("product_a", "product_b"))
     rest = {name: pa.array(values) for name, values in pairs.items() if not name.startswith("product")}
-    lift = pairs["orders_with_both"] * pairs["orders"] / (pairs["orders_with_a"] * pairs["orders_with_b"])
-    table = pa.table({"product_a": product_a, "product_b": product_b, **rest, "lift": pa.array(lift)})
+    by_chance = pairs["orders_with_a"] * pairs["orders_with_b"] / pairs["orders"]
+    seen = by_chance > 0
+    lift = np.divide(pairs["orders_with_both"], by_chance, out=np.zeros(len(seen)), where=seen)
+    table = pa.table({"product_a": product_a, "product_b": product_b, **rest, "lift": pa.array(lift, mask=~seen)})
     write_parquet(table, folder / "affinities.parquet")
 
 
