@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
@@ -15,6 +15,9 @@ from strataflow.errors import UsageError
 from strataflow.generate import generate, generate_command
 from strataflow.generate.interactions import KINDS
 from strataflow.generate.plan import Calendar, make_plan, season_pull
+from strataflow.home import Home
+from strataflow.landing import land
+from strataflow.project import Project
 from strataflow.sources import load_sources
 
 
@@ -479,6 +482,47 @@ def test_descriptions_are_accepted(shop, baskets):
         for source in described.sources:
             (file,) = source.files_of(date(2023, 1, 31))
             assert file.is_relative_to(generated.folder / "data")
+
+
+@pytest.mark.parametrize(
+    "how", [{"level": "orders", "file_format": "parquet"}, {"level": "lines", "file_format": "csv.gz"}]
+)
+def test_landing_refuses_exactly_the_rows_that_are_broken(tmp_path, how):
+    """By table, file, line and reason; all other rows land, on the business day they were planted on."""
+    days = 10
+    shop = Asked(
+        generate(
+            tmp_path / "shop", customers=1_500, orders=9_000, interactions=12_000, days=days, dirt=0.03, seed=11, **how
+        )
+    )
+    project, home, first = Project.locate(), Home.at(tmp_path / "home"), date(2023, 1, 1)
+    sources = load_sources(shop.folder / "sources", project)
+    report = land(home, project, sources, first, first + timedelta(days=days - 1))
+    refused = shop.rows(
+        f"""
+        select "table", source_file, source_line, reason_code
+        from read_parquet('{home.lake}/quarantine/*/*.parquet') order by all
+        """
+    )
+    planted = shop.rows(
+        """
+        select table_name, file, line, reason_code
+        from '{truth}/dirt.parquet' where reason_code is not null order by all
+        """
+    )
+    assert refused == planted
+    for table, counts in shop.generated.tables.items():
+        landed = sum(day.manifest["rows_landed"] for day in report.landings if day.table == table)
+        assert landed == counts["rows"] - counts["refused_rows"]
+    table = "order_lines" if how["level"] == "lines" else "orders"
+    elsewhere = shop.row(
+        f"""
+        select count(distinct order_id), count(*) filter (landed.order_date is distinct from truth.order_date)
+        from read_parquet('{home.lake}/{table}/*/*.parquet') as landed
+        full join '{{truth}}/orders.parquet' as truth using (order_id, customer_id)
+        """
+    )
+    assert elsewhere == (9_000, 0)
 
 
 @pytest.mark.parametrize(
