@@ -1,0 +1,188 @@
+"""Whole builds through dbt: replay, kept ledgers, edited rules, kills, and errors that name the model."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from datetime import date, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from strataflow.build import Build, build, fingerprint
+from strataflow.errors import InputError, StepFailed, UsageError
+from strataflow.home import Home
+from strataflow.project import Project
+from strataflow.sources import Shop
+from worlds import START, random_world, write_lake
+
+SHOP = Shop(name="corner", time_zone="UTC", currency="USD")
+DAY = START + timedelta(days=35)
+ORDER = {
+    "customer_segments": "customer_id",
+    "customer_tags": "customer_id, tag_id",
+    "churn_risk": "customer_id",
+    "rfm_cutoffs": "measure",
+}
+
+
+@pytest.fixture
+def world():
+    return random_world(11)
+
+
+@pytest.fixture
+def home(tmp_path, world):
+    home = Home(tmp_path / "home")
+    write_lake(home, Project.locate(), world)
+    return home
+
+
+@pytest.fixture
+def own_project(tmp_path):
+    """A copy of the rules that a test may edit."""
+    root = tmp_path / "project"
+    shutil.copytree(Project.locate().dbt, root / "dbt_project", ignore=shutil.ignore_patterns("target", "logs"))
+    (root / "expectations").mkdir()
+    return Project(root)
+
+
+def contents(made: Build) -> dict[str, list[tuple]]:
+    with duckdb.connect(str(made.path), read_only=True) as connection:
+        return {table: connection.execute(f"from {table} order by {key}").fetchall() for table, key in ORDER.items()}
+
+
+def state(home: Home) -> dict:
+    return json.loads((home.state / "ledgers.json").read_text())
+
+
+def test_days_in_any_order_equal_a_build_from_nothing(home, tmp_path):
+    project = Project.locate()
+    first = contents(build(home, project, SHOP, DAY))
+    later = contents(build(home, project, SHOP, DAY + timedelta(days=5)))
+    again = contents(build(home, project, SHOP, DAY))
+
+    fresh = Home(tmp_path / "fresh")
+    shutil.copytree(home.lake, fresh.lake)
+    assert contents(build(fresh, project, SHOP, DAY + timedelta(days=5))) == later
+    assert again == first
+    assert [segment[:2] for segment in state(home)["segments"]] == [
+        [str(min(days(home))), str(DAY)], [str(DAY + timedelta(days=1)), str(DAY + timedelta(days=5))],
+    ]  # fmt: skip
+
+
+def days(home: Home) -> list[date]:
+    return [date.fromisoformat(path.stem) for path in home.landings.glob("*/*.json")]
+
+
+def test_a_day_landed_again_with_other_content_is_worked_through_from_that_day_on(home, world, tmp_path):
+    project = Project.locate()
+    build(home, project, SHOP, DAY)
+    changed = next(row for row in world.orders if START + timedelta(days=9) < row["received_date"] < DAY)
+    changed["amount"] += 100
+    write_lake(home, project, world)
+
+    corrected = contents(build(home, project, SHOP, DAY))
+
+    fresh = Home(tmp_path / "fresh")
+    shutil.copytree(home.lake, fresh.lake)
+    assert corrected == contents(build(fresh, project, SHOP, DAY))
+    day_before = str(changed["received_date"] - timedelta(days=1))
+    assert [segment[1] for segment in state(home)["segments"]] == [day_before, str(DAY)]
+
+
+def test_an_analyst_edits_a_threshold_and_a_name_and_sees_them(home, own_project):
+    before = fingerprint(home, own_project, SHOP, DAY)
+    settings = own_project.dbt / "dbt_project.yml"
+    settings.write_text(settings.read_text().replace("super_min_orders: 5", "super_min_orders: 1"))
+    classes = own_project.dbt / "seeds" / "rfm_classes.csv"
+    classes.write_text(classes.read_text().replace("Champions", "Best friends"))
+
+    made = build(home, own_project, SHOP, DAY)
+
+    segments = contents(made)["customer_segments"]
+    assert not {row for row in segments if "first_purchase" in row or "repeat" in row}
+    assert any("Best friends" in row for row in segments)
+    assert made.meta["fingerprint"] != before
+
+
+def test_an_edited_order_status_rebuilds_the_ledgers(home, own_project):
+    build(home, own_project, SHOP, DAY)
+    rules = state(home)["rules"]
+    statuses = own_project.dbt / "seeds" / "order_statuses.csv"
+    statuses.write_text(statuses.read_text().replace("pending,false", "pending,true"))
+
+    made = build(home, own_project, SHOP, DAY)
+
+    assert state(home)["rules"] != rules
+    with duckdb.connect(str(made.path), read_only=True) as connection:
+        counted = connection.execute("select sum(lifetime_orders) from customer_segments").fetchone()[0]
+        valid = connection.execute("select sum(valid_orders) from int_order_ledger").fetchone()[0]
+    assert counted == valid
+
+
+def test_a_broken_model_is_named(home, own_project):
+    model = own_project.dbt / "models" / "marts" / "customer_segments.sql"
+    model.write_text(model.read_text().replace("orders.first_order_date", "orders.first_odrer_date"))
+
+    with pytest.raises(StepFailed, match="model customer_segments: .*first_odrer_date"):
+        build(home, own_project, SHOP, DAY)
+    with pytest.raises(UsageError, match="no build of"):
+        Build.load(home, DAY)
+
+
+def test_an_unknown_rule_says_what_is_allowed(home, own_project):
+    settings = own_project.dbt / "dbt_project.yml"
+    settings.write_text(settings.read_text().replace("rfm_method: quantile", "rfm_method: quintile"))
+
+    with pytest.raises(StepFailed, match="rfm_method is 'quintile'; it must be quantile, fixed or mean"):
+        build(home, own_project, SHOP, DAY)
+
+
+def test_nothing_landed_is_said(tmp_path):
+    with pytest.raises(InputError, match="nothing has been landed up to 2024-02-05"):
+        build(Home(tmp_path), Project.locate(), SHOP, DAY)
+
+
+def test_a_shop_with_orders_only_builds(tmp_path, world):
+    world.interactions, world.customers = [], []
+    home = Home(tmp_path / "orders-only")
+    write_lake(home, Project.locate(), world)
+
+    made = build(home, Project.locate(), SHOP, DAY)
+
+    with duckdb.connect(str(made.path), read_only=True) as connection:
+        customers, engaged = connection.execute(
+            "select count(*), sum(engagement_score) from customer_segments"
+        ).fetchone()
+    assert customers > 0
+    assert engaged == 0
+
+
+@pytest.mark.parametrize("delay", [2.5, 4.0, 5.5])
+def test_a_killed_build_leaves_no_trace(home, tmp_path, delay):
+    script = (
+        "import sys; from datetime import date; from pathlib import Path\n"
+        "from strataflow.build import build; from strataflow.home import Home\n"
+        "from strataflow.project import Project; from strataflow.sources import Shop\n"
+        f"build(Home(Path({str(home.root)!r})), Project.locate(),"
+        f" Shop(name='corner', time_zone='UTC', currency='USD'), date.fromisoformat('{DAY}'))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "scripts")}
+    process = subprocess.Popen([sys.executable, "-c", script], env=environment)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    repaired = contents(build(home, Project.locate(), SHOP, DAY))
+
+    undisturbed = Home(tmp_path / "undisturbed")
+    shutil.copytree(home.lake, undisturbed.lake)
+    assert repaired == contents(build(undisturbed, Project.locate(), SHOP, DAY))
+    assert not list(home.scratch.iterdir())
