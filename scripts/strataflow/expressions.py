@@ -11,7 +11,7 @@ another file nor make a landing depend on the clock.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import duckdb
 
-MACROS = ("clean_id", "money", "row_hash", "shop_currency")
+MACROS = ("clean_id", "money", "number", "shop_currency")
 """Functions that landing defines on top of DuckDB's; see ``strataflow.mapping``."""
 
 CLOCK_WORDS = frozenset({"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"})
@@ -27,6 +27,8 @@ CLOCK_WORDS = frozenset({"current_date", "current_time", "current_timestamp", "l
 
 class BadExpression(ValueError):
     """The text is not an expression that a mapping may use; the message says why."""
+
+    key = ""
 
 
 @dataclass(frozen=True)
@@ -37,31 +39,50 @@ class Expression:
     columns: tuple[tuple[str, ...], ...]
 
 
-def parse(sql: str, connection: duckdb.DuckDBPyConnection | None = None) -> Expression:
+def parse(sql: str) -> Expression:
     """Check one SQL expression over the columns of a row.
-
-    Args:
-        sql: the expression, as it stands in the source description.
-        connection: any DuckDB connection; one is opened if none is given.
 
     Raises:
         BadExpression: it is anything but one pure, row-wise expression.
     """
-    tree = _tree(sql, connection)
-    refs: dict[tuple[str, ...], None] = {}
+    return parse_all({"": sql})[""]
+
+
+def parse_all(expressions: Mapping[str, str]) -> dict[str, Expression]:
+    """Check SQL expressions, given by the keys they stand under.
+
+    Raises:
+        BadExpression: as for ``parse``; its ``key`` tells which one.
+    """
+    import duckdb
+
+    checked = {}
+    with duckdb.connect() as connection:
+        for key, sql in expressions.items():
+            try:
+                checked[key] = Expression(sql, _columns(_tree(sql, connection)))
+            except BadExpression as error:
+                error.key = key
+                raise
+    return checked
+
+
+def _columns(tree: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """Paths of the columns an expression reads; refuses what it may not say."""
+    paths: dict[tuple[str, ...], None] = {}
     for node, bound in _nodes(tree, frozenset()):
         _refuse_impure(node)
-        if node.get("class") == "COLUMN_REF":
-            names = tuple(node["column_names"])
-            if names[0] in bound:
-                continue
-            if len(names) == 1 and names[0].lower() in CLOCK_WORDS:
-                raise BadExpression(f"{names[0]} reads the clock, so the same file would land differently later")
-            refs[names] = None
-    return Expression(sql, tuple(refs))
+        if node.get("class") != "COLUMN_REF":
+            continue
+        path = tuple(node["column_names"])
+        if len(path) == 1 and path[0].lower() in CLOCK_WORDS:
+            raise BadExpression(f"{path[0]} reads the clock, so the same file would land differently later")
+        if path[0] not in bound:
+            paths[path] = None
+    return tuple(paths)
 
 
-def _tree(sql: str, connection: duckdb.DuckDBPyConnection | None) -> dict[str, Any]:
+def _tree(sql: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     if not sql.strip():
         raise BadExpression("the expression is empty")
     answer = json.loads(_serialised(sql, connection))
@@ -124,12 +145,9 @@ def _refuse_impure(node: dict[str, Any]) -> None:
             raise BadExpression(f"{name}() is an aggregate: an expression reads one row")
 
 
-def _serialised(sql: str, connection: duckdb.DuckDBPyConnection | None) -> str:
+def _serialised(sql: str, connection: duckdb.DuckDBPyConnection) -> str:
     import duckdb
 
-    if connection is None:
-        with duckdb.connect() as opened:
-            return _serialised(sql, opened)
     try:
         return connection.execute("select json_serialize_sql($1)", [f"select {sql}\n"]).fetchone()[0]
     except duckdb.Error as error:

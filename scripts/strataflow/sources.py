@@ -8,7 +8,6 @@ told with file, key and what is allowed. ``docs/sources.md`` explains the keys.
 from __future__ import annotations
 
 import codecs
-import glob
 import hashlib
 import importlib.util
 import json
@@ -17,14 +16,23 @@ import re
 from collections.abc import Iterable
 from datetime import date
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from strataflow.errors import InputError, UsageError
-from strataflow.expressions import BadExpression, Expression, parse
+from strataflow.expressions import BadExpression, Expression, parse_all
 from strataflow.project import Project, Table, canonical_tables
 from strataflow.reasons import REASONS
 
@@ -94,7 +102,9 @@ class Format(_Strict):
         try:
             codec = codecs.lookup(value)
         except LookupError:
-            raise ValueError("is not an encoding Python knows; common ones: utf-8, latin-1, cp1252, utf-16, gb18030") from None
+            raise ValueError(
+                "is not an encoding Python knows; common ones: utf-8, latin-1, cp1252, utf-16, gb18030"
+            ) from None
         if not getattr(codec, "_is_text_encoding", True):
             raise ValueError("is not a text encoding")
         return codec.name
@@ -211,6 +221,21 @@ class Source(_Strict):
         said = self.model_dump(mode="json", exclude={"description", "limits"})
         return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
+    @cached_property
+    def expressions(self) -> dict[str, Expression]:
+        """All SQL of the description by the key it stands under, such as ``columns.amount``.
+
+        Raises:
+            BadExpression: one of them says what a mapping may not.
+        """
+        said = {f"columns.{name}": sql for name, sql in self.columns.items()}
+        said |= {f"filters.{condition.name}": condition.keep for condition in self.filters}
+        if self.files.split_by is not None:
+            said["files.split_by"] = self.files.split_by
+        for name, lookup in self.lookups.items():
+            said |= {f"lookups.{name}.key.{sql}": sql for sql in lookup.key}
+        return parse_all(said)
+
     def root(self) -> Path:
         """Folder below which the files lie.
 
@@ -248,8 +273,13 @@ class Source(_Strict):
         return self.root() / self._expanded(self.lookups[name].path)
 
     def _matching(self, pattern: str) -> list[Path]:
-        root = self.root()
-        found = [root / match for match in sorted(glob.glob(pattern, root_dir=root, recursive=True))]
+        if Path(pattern).is_absolute():
+            raise UsageError(
+                f"source {self.name}: the path is absolute once its variables are filled in",
+                where=f"{self.defined_in}: files.path: {pattern}",
+                todo="put the folder into files.root",
+            )
+        found = sorted(self.root().glob(pattern))
         for path in found:
             if path.is_dir():
                 raise InputError(
@@ -411,7 +441,11 @@ def _fault(model: type[BaseModel], error: Any) -> str:
     if error["type"] == "literal_error":
         return f"{place}: {error['input']!r} is not allowed; allowed: {error['ctx']['expected']}"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{place}: {message} (is: {error['input']!r})" if not isinstance(error["input"], dict) else f"{place}: {message}"
+    return (
+        f"{place}: {message} (is: {error['input']!r})"
+        if not isinstance(error["input"], dict)
+        else f"{place}: {message}"
+    )
 
 
 def _keys_at(model: type[BaseModel], where: tuple[Any, ...]) -> list[str]:
@@ -435,23 +469,12 @@ def _check_source(source: Source, tables: dict[str, Table], connection: Any) -> 
         raise _mistake(source, "table", f"there is no table '{source.table}'; allowed: {', '.join(tables)}")
     _check_columns(source, table)
     _check_time_zone(source.format.time_zone, f"{source.defined_in}: format.time_zone", connection)
-    for key, sql in expressions_of(source).items():
-        try:
-            expression = parse(sql, connection)
-        except BadExpression as error:
-            raise _mistake(source, key, str(error)) from error
+    try:
+        expressions = source.expressions
+    except BadExpression as error:
+        raise _mistake(source, error.key, str(error)) from error
+    for key, expression in expressions.items():
         _check_references(source, key, expression)
-
-
-def expressions_of(source: Source) -> dict[str, str]:
-    """All SQL of a source by its key in the file, such as ``columns.amount``."""
-    said = {f"columns.{name}": sql for name, sql in source.columns.items()}
-    said |= {f"filters.{condition.name}": condition.keep for condition in source.filters}
-    if source.files.split_by is not None:
-        said["files.split_by"] = source.files.split_by
-    for name, lookup in source.lookups.items():
-        said |= {f"lookups.{name}.key.{sql}": sql for sql in lookup.key}
-    return said
 
 
 def _check_columns(source: Source, table: Table) -> None:
@@ -463,7 +486,9 @@ def _check_columns(source: Source, table: Table) -> None:
             near = get_close_matches(name, mappable, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise _mistake(
-                source, f"columns.{name}", f"{table.name} has no such column{hint}; allowed: {', '.join(mappable)}"
+                source,
+                f"columns.{name}",
+                f"{table.name} has no such column{hint}; allowed: {', '.join(mappable)}",
             )
     for column in table.mappable:
         if column.required and column.default is None and column.name not in source.columns:

@@ -1,0 +1,401 @@
+"""The workbench of a landing: a DuckDB file in scratch where a batch of files is judged and written out.
+
+Rows are staged once, with their verdict, and both the landed and the refused
+ones are written from there. The staged table lies on disk, so memory is
+bounded by DuckDB's limit and not by the size of a delivery.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from strataflow import reasons
+from strataflow.errors import InputError
+from strataflow.mapping import Mapping, build_mapping, define_macros, places_of, wanted_columns
+from strataflow.rawfiles import Columns, Delivered, RawFiles, columns_of
+from strataflow.sqltext import named, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import date
+    from pathlib import Path
+    from typing import Self
+
+    from strataflow.project import Table
+    from strataflow.records import Header, Tally
+    from strataflow.sources import Shop, Source
+
+ROW_GROUP_ROWS = 122_880
+
+
+@dataclass(frozen=True)
+class Span:
+    """Days asked for of files that are split by a date column, and where rows go that belong to none.
+
+    Rows dated before ``first`` count as received on ``earlier_on``, rows
+    without a readable date on ``undated_on``; without such a day they are
+    left alone, as are rows of other days.
+    """
+
+    first: date
+    last: date
+    earlier_on: date | None = None
+    undated_on: date | None = None
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What a batch of files held.
+
+    ``counts`` has the rows by (file, day, reason), reason None for those that
+    land; ``tallies`` what each file holds as a whole, counted on its own;
+    ``unmapped`` the columns that no expression reads.
+    """
+
+    files: tuple[Delivered, ...]
+    mapping: Mapping
+    tallies: tuple[Tally, ...]
+    counts: dict[tuple[int, date | None, str | None], int]
+    unmapped: tuple[str, ...]
+
+
+class Workbench:
+    """A DuckDB file in ``folder`` on which files of one source are staged; a context manager.
+
+    Args:
+        folder: where the database, its spill files and the written files go.
+        source: what the delivered files are.
+        table: the canonical table they feed.
+        shop: whose clock and currency hold.
+    """
+
+    def __init__(self, folder: Path, source: Source, table: Table, shop: Shop) -> None:
+        self.folder, self.source, self.table, self.shop = folder, source, table, shop
+        self._lookup_types: dict[str, str] = {}
+        self._wanted = wanted_columns(source)
+
+    def __enter__(self) -> Self:
+        import duckdb
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.connection = duckdb.connect(str(self.folder / "workbench.duckdb"), config=_limits())
+        allowed = ", ".join(quoted(f"{path}{os.sep}") for path in (self.source.root(), self.folder.resolve()))
+        for statement in (
+            # Rows keep the order of files and lines, so that equal deliveries make equal bytes.
+            "set preserve_insertion_order = true",
+            "set TimeZone = 'UTC'",
+            f"set temp_directory = {quoted(str(self.folder / 'spill'))}",
+            # What the SQL of a mapping may not say, it could not do either.
+            f"set allowed_directories = [{allowed}]",
+            "set enable_external_access = false",
+        ):
+            self.connection.execute(statement)
+        define_macros(self.connection, self.source.format, self.shop)
+        return self
+
+    @property
+    def threads(self) -> int:
+        """How many files can be written at once."""
+        return int(self.connection.execute("select current_setting('threads')").fetchone()[0])
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+        for name in ("workbench.duckdb", "workbench.duckdb.wal"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    # -- reading
+
+    def columns_of(self, path: Path) -> Header | Columns:
+        """Columns of one delivered file.
+
+        Raises:
+            InputError: the file can't be read.
+        """
+        return columns_of(self.connection, path, self.source.format)
+
+    def load_lookups(self, files: dict[str, Delivered]) -> dict[str, int]:
+        """Load the files of the source's lookups, given by lookup; returns their numbers of rows.
+
+        Raises:
+            InputError: a file can't be read, lacks a column, or has a key twice.
+        """
+        rows = {}
+        for name, file in files.items():
+            self._lookup_types[name] = self._load_lookup(name, file)
+            (rows[name],) = self.connection.execute(f"select count(*) from lookup_{name}").fetchone()
+        return rows
+
+    def stage(
+        self,
+        files: Sequence[Delivered],
+        headers: Sequence[Header | Columns],
+        span: Span | None = None,
+        *,
+        max_rows: int | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Staged:
+        """Read, map and judge ``files`` into the table ``staged``, in the order given.
+
+        Args:
+            files: the delivered files; of Parquet, with the same columns and types.
+            headers: the columns of each.
+            span: the days asked for, where days are told by a column.
+            max_rows: read no more than so many rows.
+            progress: told the bytes read since it was last told.
+
+        Raises:
+            InputError: a file can't be read or lacks a column.
+            UsageError: an expression doesn't fit the columns.
+        """
+        form = self.source.format
+        names = [header.names or self._wanted for header in headers]
+        places = tuple(
+            places_of(self.source, self._wanted, found, str(file.path))
+            for file, found in zip(files, names, strict=True)
+        )
+        raw = RawFiles(tuple(files), form, self._wanted, places, tuple(headers), max_rows, progress)
+        types = dict.fromkeys(self._wanted, "VARCHAR")
+        if isinstance(headers[0], Columns) and headers[0].types:
+            types = {name: headers[0].types[place] for name, place in zip(self._wanted, places[0], strict=True)}
+        mapping = build_mapping(self.connection, self.source, self.table, self.shop, {**types, **self._lookup_types})
+        self._create_files(files)
+        self._run(raw, f"create or replace table staged as {self._in_span(self._judged_rows(raw, mapping), span)}")
+        self._refuse_older_versions(raw, mapping)
+        read = {name.lower() for name in self._wanted}
+        unmapped = sorted({name for found in names for name in found if name.lower() not in read})
+        return Staged(tuple(files), mapping, tuple(raw.tallies), self._counts(mapping), tuple(unmapped))
+
+    def _judged_rows(self, raw: RawFiles, mapping: Mapping) -> str:
+        days = ", ".join(_date(file.day) for file in raw.files)
+        fields = "".join(f", lookup_{name}.record as {named(name)}" for name in self.source.lookups)
+        joins = []
+        for name, lookup in self.source.lookups.items():
+            matches = [
+                f"lookup_{name}.key_{place} = nullif(trim(try(\n{sql}\n)::varchar), '')"
+                for place, sql in enumerate(lookup.key)
+            ]
+            joins.append(f"left join lookup_{name} on {' and '.join(matches)}")
+        return f"""
+            with raw_rows as not materialized (
+                select rows.*, ([{days}]::date[])[rows.__file + 1] as __received{fields}
+                from ({raw.register(self.connection)}) as rows {" ".join(joins)}
+            )
+            select * from ({mapping.sql})
+        """
+
+    def _in_span(self, rows: str, span: Span | None) -> str:
+        """``rows``, each on the day it counts as received, without those of days not asked for.
+
+        Scans and projections keep the order of files and lines, joins don't,
+        so rows are sorted where there is a lookup; and where days are told by
+        a column, so that writing one day out reads little else.
+        """
+        order = "__file, __line" if self.source.lookups else ""
+        if span is None:
+            return rows + (f" order by {order}" if order else "")
+        if span.first != span.last:
+            order = "__day, __file, __line"
+        day = f"""case
+            when __day is null then {_date(span.undated_on)}
+            when __day < {_date(span.first)} then {_date(span.earlier_on)}
+            when __day <= {_date(span.last)} then __day
+        end"""
+        rows = f"select * replace ({day} as __day) from ({rows}) where ({day}) is not null"
+        return rows + (f" order by {order}" if order else "")
+
+    def _create_files(self, files: Sequence[Delivered]) -> None:
+        rows = ", ".join(f"({place}, {quoted(file.name)})" for place, file in enumerate(files))
+        self.connection.execute(f"create or replace table delivered as select * from (values {rows}) as f (file, name)")
+
+    def _run(self, raw: RawFiles, statement: str) -> None:
+        """Execute what reads ``raw``; if reading fails, raise the reader's own error."""
+        import duckdb
+
+        try:
+            self.connection.execute(statement)
+        except duckdb.Error as error:
+            raw.raise_own_error()
+            raise self._in_words(error) from error
+
+    def _in_words(self, error: Exception) -> Exception:
+        """Reading Parquet fails inside DuckDB; all else that fails there is no fault of the data."""
+        if self.source.format.type != "parquet":
+            return error
+        return InputError(
+            f"source {self.source.name}: the Parquet files can't be read: {str(error).splitlines()[0]}",
+            where=str(self.source.root()),
+            todo="copy or ask for the file again; nothing of it has landed",
+        )
+
+    # -- lookups
+
+    def _load_lookup(self, name: str, file: Delivered) -> str:
+        """Load one lookup as a table of keys and records; returns the type of the record."""
+        lookup = self.source.lookups[name]
+        form = lookup.format or self.source.format
+        where = f"{self.source.defined_in.name}, lookups.{name}"
+        header = columns_of(self.connection, file.path, form)
+        used = self._used_of_lookup(name)
+        known = {found.lower(): place for place, found in enumerate(header.names or used)}
+        lacking = [column for column in used if column.lower() not in known]
+        if lacking:
+            raise InputError(
+                f"{where}: the file has no column '{lacking[0]}'",
+                where=f"{file.path}; its columns: {', '.join(header.names)}",
+                todo="have the file corrected, or correct the lookup",
+            )
+        places = tuple(known[column.lower()] for column in used)
+        raw = RawFiles((file,), form, used, (places,), (header,))
+        keys = list(lookup.key.values())
+        key_items = [f"nullif(trim({named(key)}::varchar), '') as key_{place}" for place, key in enumerate(keys)]
+        record = ", ".join(f"{named(column)} := {named(column)}" for column in used)
+        self._run(
+            raw,
+            f"create or replace temp table lookup_{name} as"
+            f" select {', '.join(key_items)}, struct_pack({record}) as record, __line, __malformed"
+            f" from ({raw.register(self.connection)})",
+        )
+        self._check_lookup(name, where, file, len(keys))
+        return self.connection.execute(f"describe select record from lookup_{name}").fetchone()[1]
+
+    def _used_of_lookup(self, name: str) -> tuple[str, ...]:
+        used = {column.lower(): column for column in self.source.lookups[name].key.values()}
+        for expression in self.source.expressions.values():
+            for path in expression.columns:
+                if path[0] == name and len(path) > 1:
+                    used.setdefault(path[1].lower(), path[1])
+        return tuple(used.values())
+
+    def _check_lookup(self, name: str, where: str, file: Delivered, keys: int) -> None:
+        broken = self.connection.execute(
+            f"select __line, __malformed from lookup_{name} where __malformed is not null order by 1 limit 1"
+        ).fetchone()
+        if broken:
+            raise InputError(f"{where}: {broken[1]}", where=f"{file.path}, line {broken[0]}")
+        key = ", ".join(f"key_{place}" for place in range(keys))
+        twice = self.connection.execute(
+            f"select {key}, count(*) as n from lookup_{name} group by {key} having n > 1 order by all limit 1"
+        ).fetchone()
+        if twice:
+            raise InputError(
+                f"{where}: the key {', '.join(map(str, twice[:-1]))} stands in {twice[-1]} rows; it must stand in one",
+                where=str(file.path),
+                todo="name more columns in the lookup's key, or have the file corrected",
+            )
+
+    # -- the verdict that takes more than one row
+
+    def _refuse_older_versions(self, raw: RawFiles, mapping: Mapping) -> None:
+        """Of the rows with one key on one day, let only the last version land."""
+        key = [named(column) for column in self.table.key]
+        if not key:
+            return
+        lands = "__fault is null" + (" and not is_adjustment" if "is_adjustment" in self.table.by_name else "")
+        newest = ["updated_at desc nulls last"] if "updated_at" in self.table.by_name else []
+        by_key = ", ".join(["__day", *key])
+        self.connection.execute(f"""
+            create or replace temp table replaced as
+            with
+            twice as (select {by_key} from staged where {lands} group by all having count(*) > 1),
+            versions as (
+                select
+                    __file, __line,
+                    row_number() over newest_first as version,
+                    first_value(__file) over newest_first as kept_file,
+                    first_value(__line) over newest_first as kept_line
+                from staged semi join twice using ({by_key})
+                where {lands}
+                window newest_first as (
+                    partition by {by_key} order by {", ".join([*newest, "__file desc", "__line desc"])}
+                )
+            )
+            select __file, __line, 'line ' || kept_line || ' of ' || delivered.name as kept
+            from versions join delivered on delivered.file = kept_file
+            where version > 1
+        """)
+        lines: dict[int, list[int]] = {}
+        for file, line in self.connection.execute("select __file, __line from replaced order by all").fetchall():
+            lines.setdefault(file, []).append(line)
+        if lines:
+            raw.texts_of(self.connection, lines)
+            self.connection.execute(f"""
+                update staged
+                set __fault = {mapping.number(reasons.DUPLICATE_IN_DAY)}, __said = kept, __raw = raw_texts.__raw
+                from replaced join raw_texts using (__file, __line)
+                where staged.__file = replaced.__file and staged.__line = replaced.__line
+            """)
+
+    def _counts(self, mapping: Mapping) -> dict[tuple[int, date | None, str | None], int]:
+        counts: dict[tuple[int, date | None, str | None], int] = {}
+        for file, day, fault, rows in self.connection.execute(
+            "select __file, __day, __fault, count(*) from staged group by all order by all"
+        ).fetchall():
+            key = (file, day, None if fault is None else mapping.faults[fault - 1].code)
+            counts[key] = counts.get(key, 0) + rows
+        return counts
+
+    # -- writing
+
+    def write_landed(self, staged: Staged, day: date, path: Path) -> None:
+        """Write the rows that land on ``day`` as Parquet, in the order of files and lines."""
+        files = sorted({file for file, landed_on, fault in staged.counts if landed_on == day and fault is None})
+        names = " ".join(f"when {place} then {quoted(staged.files[place].name)}" for place in files)
+        derived = {
+            "source": quoted(self.source.name),
+            "source_file": f"case __file {names} end",
+            "source_line": "__line",
+        }
+        items = [
+            f"({derived.get(column.name, named(column.name))})::{column.data_type} as {named(column.name)}"
+            for column in self.table.columns
+        ]
+        self._copy(f"select {', '.join(items)} from staged where __day = date '{day}' and __fault is null", path)
+
+    def write_refused(self, staged: Staged, day: date, path: Path) -> None:
+        """Write the rows refused on ``day`` as Parquet, each with its place, reason and exact text."""
+        faults = ", ".join(
+            f"({number}, {quoted(fault.code)}, {quoted(fault.words)})"
+            for number, fault in enumerate(staged.mapping.faults, 1)
+        )
+        self._copy(
+            f"""
+            select
+                {quoted(self.table.name)} as "table",
+                {quoted(self.source.name)} as source,
+                delivered.name as source_file,
+                __line as source_line,
+                faults.code as reason_code,
+                replace(faults.words, '{{}}', coalesce(__said, '')) as reason,
+                __raw as raw
+            from staged
+            join delivered on delivered.file = staged.__file
+            join (values {faults}) as faults (number, code, words) on faults.number = staged.__fault
+            where __day = date '{day}'
+            order by __file, __line
+            """,
+            path,
+        )
+
+    def _copy(self, query: str, path: Path) -> None:
+        """Write a query's rows to one Parquet file; callable from several threads at once."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                f"copy ({query}) to {quoted(str(path))}"
+                f" (format parquet, compression zstd, row_group_size {ROW_GROUP_ROWS})"
+            )
+
+
+def _date(day: date | None) -> str:
+    return "null::date" if day is None else f"date '{day}'"
+
+
+def _limits() -> dict[str, str]:
+    """DuckDB's threads and memory, where the environment sets them."""
+    limits = {
+        "memory_limit": os.environ.get("STRATAFLOW_MEMORY_LIMIT"),
+        "threads": os.environ.get("STRATAFLOW_THREADS"),
+    }
+    return {name: value for name, value in limits.items() if value}
