@@ -355,12 +355,15 @@ class Workbench:
 
     def write_refused(self, staged: Staged, day: date, path: Path) -> None:
         """Write the rows refused on ``day`` as Parquet, each with its place, reason and exact text."""
+        self._copy(f"select * exclude (day) from ({self.refused(staged)}) where day = date '{day}'", path)
+
+    def refused(self, staged: Staged) -> str:
+        """SQL for the refused rows in the order of files and lines, in the columns of the quarantine, and their day."""
         faults = ", ".join(
             f"({number}, {quoted(fault.code)}, {quoted(fault.words)})"
             for number, fault in enumerate(staged.mapping.faults, 1)
         )
-        self._copy(
-            f"""
+        return f"""
             select
                 {quoted(self.table.name)} as "table",
                 {quoted(self.source.name)} as source,
@@ -368,15 +371,13 @@ class Workbench:
                 __line as source_line,
                 faults.code as reason_code,
                 replace(faults.words, '{{}}', coalesce(__said, '')) as reason,
-                __raw as raw
+                __raw as raw,
+                __day as day
             from staged
             join delivered on delivered.file = staged.__file
             join (values {faults}) as faults (number, code, words) on faults.number = staged.__fault
-            where __day = date '{day}'
             order by __file, __line
-            """,
-            path,
-        )
+        """
 
     def _copy(self, query: str, path: Path) -> None:
         """Write a query's rows to one Parquet file; callable from several threads at once."""
