@@ -105,7 +105,10 @@ def test_what_is_mounted_from_the_checkout_exists_and_is_read_only(compose):
 
 def test_airflow_knows_the_commands(compose, tmp_path):
     """Each command is parsed by Airflow's own parser; none of them is run."""
-    commands = [compose["services"][name]["command"] for name in ("api-server", "scheduler", "dag-processor")]
+    commands = [compose["services"][name]["command"] for name in ("api-server", "dag-processor")]
+    scheduler = compose["services"]["scheduler"]["command"]
+    assert scheduler[:3] == ["python", "-m", "strataflow.warm_scheduler"]
+    commands.append(["airflow", "scheduler", *scheduler[3:]])
     commands.append(compose["services"]["dag-processor"]["healthcheck"]["test"][1:])
     script = compose["services"]["init"]["command"][0]
     commands += [line.split(maxsplit=5) for line in script.splitlines() if line.startswith("airflow ")]

@@ -46,9 +46,9 @@ DAGS = ("ingest_orders", "ingest_interactions", "segment_customers")
 WRITER_POOL = "strataflow_writer"
 # The scheduler keeps its log server shut: the API server reads the same files.
 COMPONENTS = {
-    "api-server": ("api-server",),
-    "scheduler": ("scheduler", "--skip-serve-logs"),
-    "dag-processor": ("dag-processor",),
+    "api-server": ("airflow", "api-server"),
+    "scheduler": ("strataflow.warm_scheduler", "--skip-serve-logs"),
+    "dag-processor": ("airflow", "dag-processor"),
 }
 SECONDS_TO_START = 120
 SECONDS_TO_STOP = 20
@@ -118,8 +118,8 @@ class LocalAirflow:
         self._take_port()
         self.configure()
         self._migrate()
-        for name, arguments in COMPONENTS.items():
-            self._processes[name] = self._spawn(name, arguments)
+        for name, module in COMPONENTS.items():
+            self._processes[name] = self._spawn(name, module)
         self._wait_for("the API server", self._is_up)
         self._make_pool()
         self._wait_for("the DAGs", self._has_dags)
@@ -285,12 +285,12 @@ class LocalAirflow:
         self.command("db", "migrate")
         done.write_text(version, encoding="utf-8")
 
-    def _spawn(self, name: str, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
+    def _spawn(self, name: str, module: tuple[str, ...]) -> subprocess.Popen[bytes]:
         log = self._log(name)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "airflow", *arguments],
+                [sys.executable, "-m", *module],
                 env=self.environment(),
                 cwd=self.root,
                 stdin=subprocess.DEVNULL,
