@@ -23,6 +23,7 @@ from strataflow.project import Project, canonical_tables
 from strataflow.sources import Sources, load_sources
 
 PROJECT = Project.locate()
+TABLES = canonical_tables(PROJECT)
 DAY = date(2024, 3, 14)
 FEEDS = {
     "till": "orders",
@@ -55,8 +56,11 @@ class Shop:
     home: Home
     sources: Sources
 
-    def land(self, source: str, day: date, rows: int = 100, refused: int = 0, **values: str) -> None:
-        """Write a partition, its quarantine and its manifest as landing would; ``values`` replace columns' SQL."""
+    def land(self, source: str, day: date = DAY, rows: int = 100, refused: int = 0, **values: str) -> None:
+        """Write a partition, its quarantine and its manifest as landing would.
+
+        ``values`` replace columns' SQL, in which ``n`` counts the rows from 0.
+        """
         table = FEEDS[source]
         lake, refusals = self.home.partition(table, day, source), self.home.quarantined(day, source)
         for path in (lake, refusals):
@@ -94,9 +98,8 @@ def make_shop(folder: Path) -> Shop:
     described = folder / "sources"
     described.mkdir(parents=True)
     (described / "shop.yml").write_text("name: corner shop\ntime_zone: UTC\ncurrency: EUR\n", encoding="utf-8")
-    tables = canonical_tables(PROJECT)
     for source, table in FEEDS.items():
-        required = {column.name: column.name for column in tables[table].mappable if column.required}
+        required = {column.name: column.name for column in TABLES[table].mappable if column.required}
         content = {
             "name": source, "table": table, "description": "made for a test", "format": {"type": "csv"},
             "files": {"path": source + "-{date}.csv"}, "columns": required,
@@ -105,15 +108,21 @@ def make_shop(folder: Path) -> Shop:
     return Shop(Home.at(folder / "home"), load_sources(described, PROJECT))
 
 
-def _partition_sql(table: str, source: str, day: date, rows: int, values: dict[str, str]) -> str:
-    canonical = canonical_tables(PROJECT)[table]
-    given = {
+def good_values(table: str, source: str, day: date) -> dict[str, str]:
+    """SQL of a good value for every column of a canonical table."""
+    canonical = TABLES[table]
+    return {
         **{column.name: "null" for column in canonical.columns},
         **dict.fromkeys(("refunded_amount", "discount_amount", "coupon_amount"), "0"),
         "source": f"'{source}'", "source_file": f"'{source}.csv'", "source_line": "n + 1",
         canonical.event_time or "": f"timestamp '{day} 12:00:00'", canonical.date_column or "": f"date '{day}'",
-        canonical.hour_column or "": "12", **ROWS[table], **values,
+        canonical.hour_column or "": "12", **ROWS[table],
     }  # fmt: skip
+
+
+def _partition_sql(table: str, source: str, day: date, rows: int, values: dict[str, str]) -> str:
+    given = good_values(table, source, day) | values
+    canonical = TABLES[table]
     columns = [f"cast({given[column.name]} as {column.data_type}) as {column.name}" for column in canonical.columns]
     return f"select {', '.join(columns)} from range({rows}) as r(n)"
 

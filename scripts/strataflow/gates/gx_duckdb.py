@@ -67,11 +67,14 @@ class Judge:
 
     def __init__(self, database: GateDatabase) -> None:
         self._gx = import_great_expectations()
-        self._database = database
-        self._context = self._gx.get_context(mode="ephemeral")
-        self._context.enable_analytics(enable=False)
-        self._context.variables.progress_bars = self._gx.data_context.types.base.ProgressBarsConfig(globally=False)
-        self._source = self._context.data_sources.add_sql("gate", connection_string=database.url)
+        base = self._gx.data_context.types.base
+        config = base.DataContextConfig(
+            store_backend_defaults=base.InMemoryStoreBackendDefaults(),
+            progress_bars=base.ProgressBarsConfig(globally=False),
+            analytics_enabled=False,
+        )
+        context = self._gx.get_context(project_config=config, mode="ephemeral")
+        self._source = context.data_sources.add_sql("gate", connection_string=database.url)
         self._engines = [self._source.get_engine(), self._source.get_execution_engine().engine]
         for engine in self._engines:
             buffer_results(engine)
