@@ -23,6 +23,8 @@ from strataflow.generate import generate_command
 from strataflow.screen import Screen
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from strataflow.home import Home
     from strataflow.publish import Published
     from strataflow.run import Deployment, Steps
@@ -187,12 +189,13 @@ def land(obj: dict[str, Any], day: date, first: date | None, tables: list[str] |
 
     _in_order(first, day)
     with _recorded(obj, "land", day, {"from": first, "tables": tables}, **at) as steps:
-        steps.land(first or day, day, tables)
+        report = steps.land(first or day, day, tables)
         home = steps.deployment.home
-    landed = summary.landed(home, first or day, day)
-    _screen(obj).result(
-        {"ok": True, "command": "land", **landed}, lambda console: summary.print_landed(landed, console)
-    )
+    if not report.changed:
+        _screen(obj).say("All of this had landed before from the very same files; nothing has changed.")
+    landed = summary.landed(home, first or day, day, tables)
+    document = {"ok": True, "command": "land", "changed": report.changed, "notes": report.notes, **landed}
+    _screen(obj).result(document, lambda console: summary.print_landed(landed, console))
 
 
 @cli.command(
@@ -436,6 +439,9 @@ def _recorded(
         log = RunLog.start(deployment.home, command, as_of, _plain(deployment, parameters))
         with log.closing(), screen.progress() as progress:
             yield Steps(deployment, log, progress)
+        for step in log.record["steps"]:
+            for note in step["detail"].get("notes", ()):
+                screen.say(note)
 
 
 def _plain(deployment: Deployment, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -447,11 +453,17 @@ def _plain(deployment: Deployment, parameters: dict[str, Any]) -> dict[str, Any]
 def _show_published(obj: dict[str, Any], command: str, done: Published, document: dict[str, Any]) -> None:
     from strataflow.summary import render
 
-    screen = _screen(obj)
-    if not done.changed:
-        screen.say(f"{done.as_of} is published already as {done.version} and nothing has changed.")
+    def show(console: Console) -> None:
+        if not done.changed:
+            console.print(
+                f"{done.as_of} is published already as {done.version} and nothing has changed.",
+                highlight=False,
+                soft_wrap=True,
+            )
+        render(document, console)
+
     document = {"ok": True, "command": command, "outcome": "published" if done.changed else "unchanged", **document}
-    screen.result(document, lambda console: render(document, console))
+    _screen(obj).result(document, show)
 
 
 def _in_order(first: date | None, last: date) -> None:

@@ -73,6 +73,8 @@ class Steps:
         with self.log.step("land") as step:
             report = land(at.home, at.project, at.sources, first, last, tables=tables, progress=self.progress)
             step.rows = report.rows_read
+            step.outcome = "ok" if report.changed else "unchanged"
+            step.detail = {"notes": list(report.notes)}
         return report
 
     def check_landed(self, day: date, tables: list[str] | None = None, since: date | None = None) -> GateReport:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from strataflow.run import Progress
 
 WIDTH = 100
-LINES_PER_STEP = 10
+SECONDS_PER_LINE = 5
 
 
 @dataclass
@@ -48,7 +49,8 @@ class Screen:
         self._document_to = os.dup(1)
         os.dup2(2, 1)
         try:
-            yield
+            with redirect_stdout(sys.stderr):
+                yield
         finally:
             sys.stdout.flush()
             os.dup2(self._document_to, 1)
@@ -79,11 +81,10 @@ class Screen:
 
     def log_to_stderr(self) -> None:
         """Let libraries' warnings through; with ``verbose`` all they have to say."""
-        logging.basicConfig(
-            stream=sys.stderr,
-            level=logging.INFO if self.verbose else logging.WARNING,
-            format="%(levelname)s %(name)s: %(message)s",
-        )
+        handler = logging.StreamHandler(sys.stderr)
+        # On the handler, because some libraries set their own loggers' level.
+        handler.setLevel(logging.INFO if self.verbose else logging.WARNING)
+        logging.basicConfig(handlers=[handler], level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
 
     @contextmanager
     def progress(self) -> Iterator[Progress | None]:
@@ -112,13 +113,16 @@ class Screen:
 
 
 def _lines(say: Callable[[str], None]) -> Progress:
-    """Progress as lines: the first, the last, and about ten in between."""
-    told: dict[str, int] = {}
+    """Progress as lines: one every few seconds, and one at the end of a step that took so long."""
+    started: dict[str, float] = {}
+    told: dict[str, float] = {}
 
     def show(step: str, done: int, total: int) -> None:
-        part = LINES_PER_STEP * done // total if total else LINES_PER_STEP
-        if part > told.get(step, -1):
-            told[step] = part
+        now = time.monotonic()
+        begun = started.setdefault(step, now)
+        is_long, is_due = now - begun >= SECONDS_PER_LINE, now - told.get(step, begun) >= SECONDS_PER_LINE
+        if is_due or (is_long and done == total):
+            told[step] = now
             say(f"{step}: {done:,} of {total:,}")
 
     return show

@@ -64,8 +64,12 @@ def collect(home: Home, version: Path, *, first: date | None = None) -> dict[str
     }
 
 
-def landed(home: Home, first: date | None, last: date) -> dict[str, Any]:
-    """Rows read, landed and quarantined per source over the days received from ``first`` to ``last``."""
+def landed(home: Home, first: date | None, last: date, tables: list[str] | None = None) -> dict[str, Any]:
+    """Rows read, landed and quarantined per source over the days received from ``first`` to ``last``.
+
+    Args:
+        tables: count only sources that feed these tables.
+    """
     sources = []
     for folder in sorted(path for path in home.landings.glob("*") if path.is_dir()):
         manifests = [
@@ -73,7 +77,7 @@ def landed(home: Home, first: date | None, last: date) -> dict[str, Any]:
             for path in sorted(folder.glob("*.json"))
             if (first is None or str(first) <= path.stem) and path.stem <= str(last)
         ]
-        if manifests:
+        if manifests and (tables is None or manifests[-1]["table"] in tables):
             sources.append(_landed_of_source(folder.name, manifests))
     totals = {name: sum(entry[name] for entry in sources) for name in ("rows_read", "rows_landed", "rows_quarantined")}
     reasons = _added(entry["reasons"] for entry in sources)
@@ -172,13 +176,16 @@ def _ladders(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, 
         with counted as (
             unpivot (select ecommerce_stage, high_ticket_stage, activity_stage from customer_segments)
             on columns(*) into name ladder_column value stage
+        ),
+        named as (
+            select *, min(rowid) over (partition by ladder) as ladder_place from lifecycle_stages
         )
         select names.ladder, names.stage, names.name_en, names.name_zh, count(counted.stage)
-        from lifecycle_stages as names
+        from named as names
         left join counted
             on counted.ladder_column = names.ladder || '_stage' and counted.stage = names.stage
         group by all
-        order by names.ladder, min(names.position)
+        order by min(names.ladder_place), min(names.position)
         """
     ).fetchall()
     ladders: dict[str, list[dict[str, Any]]] = {}
@@ -259,7 +266,7 @@ def print_landed(landed: dict[str, Any], console: Console) -> None:
 
 
 def _classes_table(summary: dict[str, Any]) -> Table:
-    grid = table(f"Classes of {_number(summary['customers'])} customers")
+    grid = table(f"Classes of {_number(summary['customers'])} customers (revenue: net, in the RFM window)")
     for column in ("class", "名称", "key"):
         grid.add_column(column)
     for column in ("customers", "share", f"revenue {summary['currency']}", "share"):
@@ -331,7 +338,15 @@ def table(title: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    # One blank beside the separator, which is one too: names in two languages need the room.
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
 
 
 def _steps(entries: list[dict[str, Any]]) -> str:
