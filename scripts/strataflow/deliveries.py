@@ -263,7 +263,7 @@ def _plan_snapshot(
             told = manifest.get("unchanged_since")
             if told == (None if since is None else str(since)):
                 action = "unchanged"
-        plans.append(Plan(day, files, action, since))
+        plans.append(Plan(day, tuple(replace(file, day=day) for file in files), action, since))
         since = since or day
     return plans
 

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from strataflow.durable import sha256
 from strataflow.errors import StepFailed, StrataflowError, UsageError
 from strataflow.home import Home
 from strataflow.local_airflow import USER, LocalAirflow
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from strataflow.run import Deployment
-    from strataflow.sources import Source
 
 PRODUCERS = ("ingest_orders", "ingest_interactions")
 CONSUMER = "segment_customers"
@@ -162,6 +160,13 @@ def deployment_of(home: Home, project: Project, sources: Path) -> Deployment:
     return Deployment(home, project, load_sources(sources, project))
 
 
+def has_landed(deployment: Deployment, first: date, last: date) -> bool:
+    """Whether every source has landed on all days from ``first`` to ``last``, from the files as they are now."""
+    from strataflow import landing
+
+    return landing.has_landed(deployment.home, deployment.project, deployment.sources, first, last)
+
+
 def standing_version(deployment: Deployment, first: date, day: date) -> Path | None:
     """The published version of ``day`` if running everything again could only make it again, else None."""
     from strataflow.run import Steps
@@ -170,36 +175,6 @@ def standing_version(deployment: Deployment, first: date, day: date) -> Path | N
         return None
     published = Steps(deployment, log=None).standing(day)
     return published.path if published else None
-
-
-def has_landed(deployment: Deployment, first: date, last: date) -> bool:
-    """Whether every source has landed on all days from ``first`` to ``last``, from the files as they are now."""
-    hashes: dict[Path, str] = {}
-    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
-    return all(
-        _is_landed_from(deployment.home.landing(source.name, day), source, hashes)
-        for source in deployment.sources.sources
-        for day in reversed(days)
-    )
-
-
-def _is_landed_from(manifest: Path, source: Source, hashes: dict[Path, str]) -> bool:
-    """Whether a landing's manifest is about the source and its files as they are now; ``hashes`` is a memo."""
-    try:
-        told = json.loads(manifest.read_bytes())
-    except FileNotFoundError:
-        return False
-    if told["mapping_sha256"] != source.definition_sha256:
-        return False
-    for entry in told["files"]:
-        path = source.root() / entry["path"]
-        if not path.is_file() or path.stat().st_size != entry["bytes"]:
-            return False
-        if hashes.setdefault(path, "") == "":
-            hashes[path] = sha256(path)
-        if hashes[path] != entry["sha256"]:
-            return False
-    return True
 
 
 def up(home: Home, project: Project, sources: Path, port: int, last_day: date | None, say: Say) -> None:

@@ -45,6 +45,7 @@ from strataflow.errors import InputError, UsageError
 if TYPE_CHECKING:
     from strataflow.run import Deployment, Steps
     from strataflow.sources import Source
+    from strataflow.validate import GateReport
 
 OWNER = "data-engineering"
 WRITER_POOL = "strataflow_writer"
@@ -252,7 +253,7 @@ def check_landed(context: Mapping[str, Any], *, feeds: str, asset: Asset) -> dic
         sources = _feeding(steps.deployment, feeds)
         if sources:
             report = steps.check_landed(day, sorted({source.table for source in sources}), since)
-            result = {"day": str(day), "expectations": len(report.expectations)}
+            result = {"day": str(day), **_judged(report)}
         else:
             result = {"day": str(day), "note": f"the shop has no source of {feeds}"}
     _hand_on(context, asset, result)
@@ -279,7 +280,7 @@ def check_built(context: Mapping[str, Any]) -> dict[str, Any]:
     day = day_of(context)
     with _steps(context, writes=False) as steps:
         report = steps.check_built(Build.load(steps.deployment.home, day))
-    return {"day": str(day), "expectations": len(report.expectations)}
+    return {"day": str(day), **_judged(report)}
 
 
 def publish(context: Mapping[str, Any]) -> dict[str, Any]:
@@ -343,6 +344,10 @@ def _steps(context: Mapping[str, Any], *, writes: bool) -> Iterator[Steps]:
 def _feeding(deployment: Deployment, feeds: str) -> list[Source]:
     wants_interactions = feeds == "interactions"
     return [source for source in deployment.sources.sources if (source.table == "interactions") == wants_interactions]
+
+
+def _judged(report: GateReport) -> dict[str, Any]:
+    return {"expectations": len(report.expectations), "warnings": [str(warning) for warning in report.warnings]}
 
 
 def _hand_on(context: Mapping[str, Any], asset: Asset, extra: dict[str, Any]) -> None:
