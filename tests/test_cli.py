@@ -331,6 +331,34 @@ def test_status_names_gaps_and_what_closes_them(home, shop, tmp_path):
     assert lacks["2023-01-30 is not published"] == "strataflow run --skip-land --date 2023-01-30"
 
 
+def test_summary_tells_a_published_day_again(home, ran):
+    told = document(call("summary", "--home", home.root, "--date", EVE, "--json"))
+    before = json.loads((ran / "history.json").read_text(encoding="utf-8"))
+    assert {name: told[name] for name in ("version", "classes", "ladders", "tiers")} == {
+        name: before[name] for name in ("version", "classes", "ladders", "tiers")
+    }
+    unknown = call("summary", "--home", home.root, "--date", "2022-01-01")
+    assert unknown.returncode == 2
+    assert "2022-01-01 is not published" in unknown.stderr
+
+
+def test_sources_check_says_what_a_mapping_yields_and_whether_it_would_land(shop, tmp_path):
+    good = call("sources", "check", shop / "orders.yml", "--rows", 50)
+    assert good.returncode == 0, good.stderr
+    assert "verdict:" in good.stdout
+    strict = (shop / "orders.yml").read_text(encoding="utf-8")
+    strict = strict.replace("root: ../data", f"root: {shop.parent / 'data'}").replace(
+        "amount: amount\n", 'amount: "null"\n'
+    )
+    (tmp_path / "orders.yml").write_text(strict, encoding="utf-8")
+    (tmp_path / "shop.yml").write_bytes((shop / "shop.yml").read_bytes())
+    bad = call("sources", "check", tmp_path / "orders.yml", "--json")
+    assert bad.returncode == 1
+    assert document(bad)["ok"] is False
+    assert document(bad)["rows_landed"] == 0
+    assert "missing_required" in {refusal["code"] for refusal in document(bad)["refusals"]}
+
+
 # ---------------------------------------------------------------- killed in every step
 
 

@@ -326,7 +326,9 @@ def summary(obj: dict[str, Any], day: date | None, home: Path | None, **_: Any) 
     version = version_of(at, day) if day else current_version(at)
     if version is None:
         raise UsageError(
-            f"{day or 'no day'} is published", where=str(at.published), todo="strataflow run --date YYYY-MM-DD"
+            f"{day} is not published" if day else "nothing is published yet",
+            where=str(at.published),
+            todo="strataflow run --date YYYY-MM-DD",
         )
     document = told.collect(at, version)
     _screen(obj).result({"ok": True, "command": "summary", **document}, lambda console: told.render(document, console))
@@ -336,6 +338,38 @@ def summary(obj: dict[str, Any], day: date | None, home: Path | None, **_: Any) 
 @shared
 def sources() -> None:
     """Work on the descriptions of what a shop delivers."""
+
+
+@sources.command(
+    epilog="""\b
+Examples:
+  strataflow sources check scripts/sources/complete_journey/transactions.yml
+  strataflow sources check shop/orders.yml --rows 100000 --date 2017-12-31
+"""
+)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--rows", type=click.IntRange(min=1), default=1000, show_default=True, help="Rows to look at.")
+@click.option("--date", "day", type=Day(), help="Whose file to look at.  [default: the first by name]")
+@shared
+@click.pass_obj
+def check(obj: dict[str, Any], file: Path, rows: int, day: date | None) -> None:
+    """Tell in plain words what a description yields.
+
+    FILE is the description (YAML), with shop.yml beside it. Its first rows are read, mapped and
+    judged as landing would; nothing is kept. Ends with 1 if a day like these rows would be refused.
+    """
+    from strataflow.check import check_source
+    from strataflow.project import Project
+
+    found = check_source(Project.locate(), file, rows, day)
+    lines = "\n".join(found.lines())
+    document = {"ok": found.is_good, "command": "sources check", **found.as_dict()}
+    if not found.is_good:
+        verdict = {"kind": "input", "what": found.lines()[-1], "where": str(file), "todo": "see `refusals`"}
+        document["error"] = verdict
+    _screen(obj).result(document, lambda console: console.print(lines, highlight=False, markup=False, soft_wrap=True))
+    if not found.is_good:
+        raise click.exceptions.Exit(1)
 
 
 cli.add_command(shared(generate_command))

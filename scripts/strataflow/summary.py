@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from strataflow.home import Home
 
 WIDTH = 100
+STEPS_WIDTH = 82
 
 
 def collect(home: Home, version: Path, *, first: date | None = None) -> dict[str, Any]:
@@ -287,7 +288,7 @@ def _classes_table(summary: dict[str, Any]) -> Table:
 def _ladders_table(summary: dict[str, Any]) -> Table:
     grid = table("Lifecycle stages and value tiers")
     grid.add_column("ladder")
-    grid.add_column("customers per stage, in order")
+    grid.add_column("customers per stage, in order", no_wrap=True)
     for ladder, stages in summary["ladders"].items():
         grid.add_row(ladder, _steps(stages))
     grid.add_row("value tier", _steps(summary["tiers"]))
@@ -350,7 +351,17 @@ def table(title: str) -> Table:
 
 
 def _steps(entries: list[dict[str, Any]]) -> str:
-    return " → ".join(f"{entry['name_en']} {entry['name_zh']} {_number(entry['customers'])}" for entry in entries)
+    """Stages in order, wrapped between stages only."""
+    from rich.cells import cell_len
+
+    lines: list[str] = []
+    for entry in entries:
+        step = f"{entry['name_en']} {entry['name_zh']} {_number(entry['customers'])}"
+        if lines and cell_len(f"{lines[-1]} → {step}") <= STEPS_WIDTH:
+            lines[-1] += f" → {step}"
+        else:
+            lines.append(f"→ {step}" if lines else step)
+    return "\n".join(lines)
 
 
 def _counts(reasons: dict[str, int]) -> str:
