@@ -7,7 +7,6 @@ with the project's seeds; its classes are dealt out, as no gate judges the rule.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 import duckdb
 
 from strataflow.build import Build
+from strataflow.durable import sha256
 from strataflow.home import Home
 from strataflow.project import Project, canonical_tables
 from strataflow.sources import Sources, load_sources
@@ -73,13 +73,14 @@ class Shop:
 
     def write_manifest(self, source: str, day: date, rows: int, refused: int, **changes: Any) -> None:
         """Write the manifest of a delivery; ``changes`` replace what it says."""
-        lake = self.home.partition(FEEDS[source], day, source)
+        lake, refusals = self.home.partition(FEEDS[source], day, source), self.home.quarantined(day, source)
         counts = {"rows_read": rows + refused, "rows_landed": rows, "rows_quarantined": refused}
         manifest = {
             "schema_version": 1, "source": source, "table": FEEDS[source], "received_date": str(day), **counts,
             "reasons": {"unparseable": refused} if refused else {},
             "files": [{"path": f"{source}.csv", "bytes": 1, "sha256": "0" * 64, **counts}],
-            "partition_sha256": hashlib.sha256(lake.read_bytes()).hexdigest() if rows else None,
+            "partition_sha256": sha256(lake) if lake.is_file() else None,
+            "quarantine_sha256": sha256(refusals) if refusals.is_file() else None,
             "quarantine_ratio": refused / (rows + refused) if refused else 0.0,
             "limits": {"max_quarantine_ratio": 0.05, "expected": []},
         }  # fmt: skip

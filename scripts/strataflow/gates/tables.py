@@ -36,7 +36,7 @@ _DELIVERY = {
     "max_quarantine_ratio": "double",
     "rows_in_lake": "bigint",
     "rows_in_quarantine": "bigint",
-    "is_file_unchanged": "boolean",
+    "is_as_landed": "boolean",
 }
 _DELIVERED_FILE = {
     "source": "varchar",
@@ -171,14 +171,14 @@ def _rows_of_files(database: GateDatabase, paths: list[Path]) -> dict[str, int]:
 def _judged(
     home: Home, source: Source, day: date, manifest: Mapping[str, Any] | None, counted: Mapping[str, int]
 ) -> dict[str, Any]:
-    lake = home.partition(source.table, day, source.name)
-    promised = (manifest or {}).get("partition_sha256")
-    found = sha256(lake) if str(lake) in counted else None
+    lake, refused = home.partition(source.table, day, source.name), home.quarantined(day, source.name)
+    promised = [(manifest or {}).get(key) for key in ("partition_sha256", "quarantine_sha256")]
+    found = [sha256(path) if str(path) in counted else None for path in (lake, refused)]
     return _delivery(source, day, manifest) | {
         "is_judged": True,
         "rows_in_lake": counted.get(str(lake), 0),
-        "rows_in_quarantine": counted.get(str(home.quarantined(day, source.name)), 0),
-        "is_file_unchanged": found == promised,
+        "rows_in_quarantine": counted.get(str(refused), 0),
+        "is_as_landed": found == promised,
     }
 
 
