@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from strataflow.generate.customers import trait
+from strataflow.generate.orders import DISCOUNT_PERCENT, DISCOUNTED_SHARE
 from strataflow.generate.plan import Plan
 from strataflow.generate.randomness import Columns, bernoulli, chunks, concatenated, mapped, stream
 
@@ -206,8 +207,8 @@ def _priced(
     quantity = np.where(office, quantity * draw.integers(1, 5, len(line)), quantity)
     gross = catalogue.price[product] * quantity
     percent = np.zeros(len(behaviour), dtype=np.int64)
-    reduced = bernoulli(draw, len(behaviour), 0.12)
-    percent[reduced] = draw.integers(5, 31, len(reduced))
+    reduced = bernoulli(draw, len(behaviour), DISCOUNTED_SHARE)
+    percent[reduced] = draw.integers(*DISCOUNT_PERCENT, len(reduced))
     discount = gross * percent[order] // 100
     is_first = np.concatenate([[True], order[1:] != order[:-1]])
     coupon = np.where(is_first & with_coupon[order], gross // 5, 0)

@@ -85,7 +85,7 @@ def draw_campaigns(plan: Plan, customers: Columns, spare_orders: int, pool: Thre
         end=end,
         strength=strength,
         receipts=concatenated(receipts for receipts, _ in parts),
-        reactions=[reactions for _, reactions in parts],
+        reactions=_at_most([reactions for _, reactions in parts], spare_orders),
     )
 
 
@@ -125,3 +125,12 @@ def _reactions(
         "day": day[answers].astype(np.int32),
         "campaign": campaign[answers],
     }
+
+
+def _at_most(parts: list[Columns], most: int) -> list[Columns]:
+    """The first ``most`` reactions: by chance there may be more of them than orders to spare in a tiny shop."""
+    kept = []
+    for part in parts:
+        kept.append({name: values[:most] for name, values in part.items()})
+        most -= len(kept[-1]["day"])
+    return kept

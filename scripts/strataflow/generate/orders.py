@@ -28,6 +28,7 @@ from strataflow.generate.randomness import (
 
 ORDER_SPREAD = 0.45
 DISCOUNTED_SHARE = 0.12
+DISCOUNT_PERCENT = (5, 31)  # from, to below
 COUPON_SHARE = 0.10
 TRUE_TO_CHANNEL = 0.8
 LEAST_CENTS = 500
@@ -116,7 +117,7 @@ def _values(draw: np.random.Generator, customers: Columns, placed: Columns) -> C
     gross = np.clip(np.rint(size), LEAST_CENTS, MOST_CENTS).astype(np.int32)
     discount = np.zeros(count, dtype=np.int32)
     reduced = bernoulli(draw, count, DISCOUNTED_SHARE)
-    percent = draw.integers(5, 31, len(reduced), dtype=np.int32)
+    percent = draw.integers(*DISCOUNT_PERCENT, len(reduced), dtype=np.int32)
     discount[reduced] = (gross[reduced].astype(np.int64) * percent // 100).astype(np.int32)
     coupon = np.where(placed["campaign"] >= 0, (gross * COUPON_SHARE).astype(np.int32) // 100 * 100 + 100, 0)
     channel = customers["channel"][customer]
