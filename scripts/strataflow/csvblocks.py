@@ -4,9 +4,10 @@ Both ways follow the same rules, so which one a block takes can't be seen in
 the result:
 
 * a quote is special where a field starts and inside a quoted field, nowhere else;
-* a quoted field may go on over several lines if the record it makes has the
-  right number of fields and is no longer than 1 MiB; otherwise only the
-  record's first line is refused and reading goes on with the next line;
+* a quoted field may go on over several lines if the record it makes is quoted
+  without a fault, has the right number of fields and is no longer than 1 MiB;
+  otherwise only the record's first line is refused, and reading goes on with
+  the next line, so that one stray quote can't swallow its neighbours;
 * blank lines between records are no records.
 """
 
@@ -332,12 +333,22 @@ def _next_record(layout: Layout, lines: list[str], start: int, reader: Iterator[
     count = reader.line_num - before
     if start + count > len(lines):
         return None
+    if count > 1 and not _is_strict(layout, lines[start : start + count]):
+        return _Record(start, 1, [], f"a stray quote: what it opens ends amid a field, {_lines_on(count)} further on")
     if fields and len(fields) != layout.width:
         over = f", read over {count} lines because of a quote" if count > 1 else ""
         return _Record(start, 1, [], _wrong_width(layout.width, len(fields)) + over)
     if sum(len(line.encode()) for line in lines[start : start + count]) > MAX_RECORD_BYTES:
         return _Record(start, 1, [], "the record is longer than 1 MiB")
     return _Record(start, count, fields)
+
+
+def _is_strict(layout: Layout, lines: list[str]) -> bool:
+    """Whether every quote of a record that goes over several lines stands where it may."""
+    try:
+        return len(list(csv.reader(lines, strict=True, **dialect(layout.form)))) == 1
+    except csv.Error:
+        return False
 
 
 def _reader(layout: Layout, lines: list[str], start: int) -> Iterator[list[str]]:
@@ -356,6 +367,10 @@ def _reader(layout: Layout, lines: list[str], start: int) -> Iterator[list[str]]
 
 def _lines_of(lines: list[str], part: range | list[str]) -> Iterator[str]:
     return (lines[place] for place in part) if isinstance(part, range) else iter(part)
+
+
+def _lines_on(count: int) -> str:
+    return f"{count - 1} line{'' if count == 2 else 's'}"  # noqa: PLR2004
 
 
 def _csv_fault(error: csv.Error) -> str:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from strataflow.sqltext import named
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -60,11 +62,22 @@ def parse_all(expressions: Mapping[str, str]) -> dict[str, Expression]:
     with duckdb.connect() as connection:
         for key, sql in expressions.items():
             try:
-                checked[key] = Expression(sql, _columns(_tree(sql, connection)))
+                checked[key] = _checked(sql, connection)
             except BadExpression as error:
                 error.key = key
                 raise
     return checked
+
+
+def _checked(sql: str, connection: duckdb.DuckDBPyConnection) -> Expression:
+    try:
+        return Expression(sql, _columns(_tree(sql, connection)))
+    except BadExpression:
+        # A column may be called what SQL has a word for: order, at, end.
+        if not sql.strip().isidentifier():
+            raise
+        quoted = named(sql.strip())
+        return Expression(quoted, _columns(_tree(quoted, connection)))
 
 
 def _columns(tree: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
@@ -100,7 +113,9 @@ def _tree(sql: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     if len(node["select_list"]) != 1:
         raise BadExpression("write one expression, not several with commas between")
     if node["select_list"][0].get("alias"):
-        raise BadExpression("leave out the alias: the key already names the column")
+        raise BadExpression(
+            "leave out the alias: the key already names the column (a column whose name has blanks needs double quotes)"
+        )
     return node["select_list"][0]
 
 

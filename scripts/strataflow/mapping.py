@@ -229,13 +229,17 @@ class _Writer:
     # -- the layers
 
     def _mapped(self, raw: Sequence[str]) -> list[str]:
-        items = [f"try(\n{sql}\n) as m_{name}" for name, sql in self.source.columns.items()]
-        items += [f"try(\n{condition.keep}\n) as f_{place}" for place, condition in enumerate(self.source.filters)]
+        items = [f"{self._tried(f'columns.{name}')} as m_{name}" for name in self.source.columns]
+        for place, condition in enumerate(self.source.filters):
+            items.append(f"{self._tried(f'filters.{condition.name}')} as f_{place}")
         if self.splits:
-            items.append(f"try(\n{self.source.files.split_by}\n) as m_day")
+            items.append(f"{self._tried('files.split_by')} as m_day")
         if self._has_header(raw):
             items.append(f"{_repeats_header(raw)} as is_header")
         return items
+
+    def _tried(self, key: str) -> str:
+        return f"try(\n{self.source.expressions[key].sql}\n)"
 
     def _said(self) -> list[str]:
         keys = {name: f"columns.{name}" for name in self.source.columns}
@@ -355,7 +359,8 @@ def _time_of_text(form: Format, shop: Shop) -> str:
     plain = [pattern for pattern in form.date_formats if pattern not in zoned and pattern not in timed]
 
     def tried(patterns: list[str]) -> str:
-        return f"try_strptime(t, [{', '.join(map(quoted, patterns))}])"
+        # strptime knows 'infinity' and 'epoch' whatever the pattern; a date has a digit.
+        return f"case when regexp_matches(t, '[0-9]') then try_strptime(t, [{', '.join(map(quoted, patterns))}]) end"
 
     ways = [f"timezone('UTC', {tried(zoned)})"] if zoned else []
     ways += [to_utc(tried(timed), zone)] if timed else []

@@ -117,7 +117,10 @@ class RawFiles:
         batches = (_only_lines(batch, refused[file]) for file in sorted(refused) for batch in again._batches_of(file))
         reader = pa.RecordBatchReader.from_batches(raw_schema(()), self._guarded(batches))
         connection.register(STREAM, reader)
-        connection.execute(f"create or replace temp table raw_texts as select __file, __line, __raw from {STREAM}")
+        connection.execute(
+            "create or replace temp table raw_texts as"
+            f" select __file, __line, rtrim(__raw, e'\\r\\n') as __raw from {STREAM}"
+        )
 
     # -- text
 

@@ -18,10 +18,12 @@ from strataflow.rawfiles import Columns, Delivered, RawFiles, columns_of
 from strataflow.sqltext import named, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import date
     from pathlib import Path
     from typing import Self
+
+    import pyarrow as pa
 
     from strataflow.project import Table
     from strataflow.records import Header, Tally
@@ -87,6 +89,8 @@ class Workbench:
             "set preserve_insertion_order = true",
             "set TimeZone = 'UTC'",
             f"set temp_directory = {quoted(str(self.folder / 'spill'))}",
+            # What two expressions share would be worked out before, and so outside, the TRY that guards each.
+            "set disabled_optimizers = 'common_subexpressions'",
             # What the SQL of a mapping may not say, it could not do either.
             f"set allowed_directories = [{allowed}]",
             "set enable_external_access = false",
@@ -173,7 +177,7 @@ class Workbench:
         joins = []
         for name, lookup in self.source.lookups.items():
             matches = [
-                f"lookup_{name}.key_{place} = nullif(trim(try(\n{sql}\n)::varchar), '')"
+                f"lookup_{name}.key_{place} = nullif(trim(try(\n{self._key(name, sql)}\n)::varchar), '')"
                 for place, sql in enumerate(lookup.key)
             ]
             joins.append(f"left join lookup_{name} on {' and '.join(matches)}")
@@ -184,6 +188,9 @@ class Workbench:
             )
             select * from ({mapping.sql})
         """
+
+    def _key(self, lookup: str, sql: str) -> str:
+        return self.source.expressions[f"lookups.{lookup}.key.{sql}"].sql
 
     def _in_span(self, rows: str, span: Span | None) -> str:
         """``rows``, each on the day it counts as received, without those of days not asked for.
@@ -351,11 +358,11 @@ class Workbench:
             f"({derived.get(column.name, named(column.name))})::{column.data_type} as {named(column.name)}"
             for column in self.table.columns
         ]
-        self._copy(f"select {', '.join(items)} from staged where __day = date '{day}' and __fault is null", path)
+        self._write(f"select {', '.join(items)} from staged where __day = date '{day}' and __fault is null", path)
 
     def write_refused(self, staged: Staged, day: date, path: Path) -> None:
         """Write the rows refused on ``day`` as Parquet, each with its place, reason and exact text."""
-        self._copy(f"select * exclude (day) from ({self.refused(staged)}) where day = date '{day}'", path)
+        self._write(f"select * exclude (day) from ({self.refused(staged)}) where day = date '{day}'", path)
 
     def refused(self, staged: Staged) -> str:
         """SQL for the refused rows in the order of files and lines, in the columns of the quarantine, and their day."""
@@ -379,14 +386,42 @@ class Workbench:
             order by __file, __line
         """
 
-    def _copy(self, query: str, path: Path) -> None:
-        """Write a query's rows to one Parquet file; callable from several threads at once."""
+    def _write(self, query: str, path: Path) -> None:
+        """Write a query's rows to one Parquet file; callable from several threads at once.
+
+        Arrow's writer gets row groups of one size, each as one piece, so that
+        the bytes depend on the rows alone. (DuckDB's own COPY is as fast, but
+        its row groups and pages follow the threads and where in the table the
+        rows happened to lie.)
+        """
+        from pyarrow import parquet
+
         path.parent.mkdir(parents=True, exist_ok=True)
         with self.connection.cursor() as cursor:
-            cursor.execute(
-                f"copy ({query}) to {quoted(str(path))}"
-                f" (format parquet, compression zstd, row_group_size {ROW_GROUP_ROWS})"
-            )
+            reader = cursor.sql(query).to_arrow_reader(ROW_GROUP_ROWS)
+            with parquet.ParquetWriter(
+                path, reader.schema, compression="zstd", store_schema=False, store_decimal_as_integer=True
+            ) as writer:
+                for group in _row_groups(reader):
+                    writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+
+
+def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The rows of ``batches`` in tables of ``ROW_GROUP_ROWS``, the last one shorter."""
+    import pyarrow as pa
+
+    waiting: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        waiting.append(batch)
+        rows += batch.num_rows
+        while rows >= ROW_GROUP_ROWS:
+            table = pa.Table.from_batches(waiting)
+            yield table.slice(0, ROW_GROUP_ROWS).combine_chunks()
+            waiting = table.slice(ROW_GROUP_ROWS).to_batches()
+            rows -= ROW_GROUP_ROWS
+    if rows:
+        yield pa.Table.from_batches(waiting).combine_chunks()
 
 
 def _date(day: date | None) -> str:
