@@ -33,6 +33,14 @@ ORDERS = """
       ordered_at: ordered_at
       amount: amount
 """
+CUSTOMERS_ONLY = """
+    name: members
+    table: customers
+    description: All members as of now.
+    format: {type: csv}
+    files: {root: delivered, path: members.csv}
+    columns: {customer_id: id, region: region}
+"""
 HEADER = "order_id,customer_id,ordered_at,amount\n"
 
 

@@ -15,7 +15,7 @@ import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_shops import HEADER, ORDERS, PROJECT, SmallShop, small_shop
+from small_shops import CUSTOMERS_ONLY, HEADER, ORDERS, PROJECT, SmallShop, small_shop
 
 from strataflow import landing, staging
 from strataflow.errors import InputError, StepFailed, UsageError
@@ -29,14 +29,6 @@ LINES = """
     format: {type: csv, time_zone: UTC}
     files: {root: delivered, path: lines.csv, split_by: at}
     columns: {order_id: id, customer_id: who, ordered_at: at, amount: paid}
-"""
-CUSTOMERS = """
-    name: members
-    table: customers
-    description: All members as of now.
-    format: {type: csv}
-    files: {root: delivered, path: members.csv}
-    columns: {customer_id: id, region: region}
 """
 
 
@@ -426,7 +418,7 @@ def test_undated_rows_have_their_reason(tmp_path):
 
 
 def test_a_snapshot_lands_when_its_content_is_new(tmp_path):
-    shop = small_shop(tmp_path / "shop", CUSTOMERS)
+    shop = small_shop(tmp_path / "shop", CUSTOMERS_ONLY)
     shop.deliver("members.csv", "id,region\n1,North\n2,\n")
     shop.land("2026-01-01", "2026-01-03")
     shop.deliver("members.csv", "id,region\n1,South\n2,\n")
@@ -440,7 +432,7 @@ def test_a_snapshot_lands_when_its_content_is_new(tmp_path):
 
 
 def test_an_earlier_day_of_a_snapshot_stays_as_it_was_received(tmp_path):
-    shop = small_shop(tmp_path / "shop", CUSTOMERS)
+    shop = small_shop(tmp_path / "shop", CUSTOMERS_ONLY)
     shop.deliver("members.csv", "id,region\n1,North\n")
     shop.land("2026-01-01", "2026-01-02")
     shop.deliver("members.csv", "id,region\n1,South\n")

@@ -180,7 +180,7 @@ class RawFiles:
 
     def _select_parquet(self) -> str:
         names = self.headers[0].names
-        paths = ", ".join(quoted(_without_globs(str(file.path))) for file in self.files)
+        paths = ", ".join(quoted(without_globs(str(file.path))) for file in self.files)
         row = ", ".join(f"{named(name)} := p.{named(name)}" for name in names)
         fields = "".join(
             f", p.{named(names[place])} as {named(name)}"
@@ -218,7 +218,7 @@ def columns_of(connection: duckdb.DuckDBPyConnection, path: Path, form: Format) 
             todo="correct format.type, or ask for the file again",
         )
     try:
-        found = connection.execute(f"describe select * from read_parquet({quoted(_without_globs(str(path)))})")
+        found = connection.execute(f"describe select * from read_parquet({quoted(without_globs(str(path)))})")
         return Columns(*zip(*((name, kind) for name, kind, *_ in found.fetchall()), strict=True))
     except duckdb.Error as error:
         raise InputError(
@@ -235,6 +235,6 @@ def _only_lines(batch: pa.RecordBatch, lines: Sequence[int]) -> pa.RecordBatch:
     return batch.filter(compute.is_in(batch.column("__line"), pa.array(lines, pa.int64())))
 
 
-def _without_globs(path: str) -> str:
+def without_globs(path: str) -> str:
     """A path that DuckDB's readers take as it is written."""
     return re.sub(r"([*?\[])", r"[\1]", path)

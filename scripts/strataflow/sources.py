@@ -33,7 +33,7 @@ from pydantic import (
 
 from strataflow.errors import InputError, UsageError
 from strataflow.expressions import BadExpression, Expression, parse_all
-from strataflow.project import Project, Table, canonical_tables
+from strataflow.project import FAST_LOADER, Project, Table, canonical_tables
 from strataflow.reasons import REASONS
 
 DATE_IN_PATH = re.compile(r"\{date(?::([^{}]+))?\}")
@@ -387,7 +387,7 @@ def _load_all(paths: list[Path], tables: dict[str, Table]) -> tuple[Source, ...]
     return tuple(sources)
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
+class _UniqueKeyLoader(FAST_LOADER):
     """YAML keeps the last of two equal keys in silence; here that is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

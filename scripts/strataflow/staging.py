@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from strataflow import reasons
 from strataflow.errors import InputError
 from strataflow.mapping import Mapping, build_mapping, define_macros, places_of, wanted_columns
-from strataflow.rawfiles import Columns, Delivered, RawFiles, columns_of
+from strataflow.rawfiles import Columns, Delivered, RawFiles, columns_of, without_globs
 from strataflow.sqltext import named, quoted
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ class Workbench:
 
         self.folder.mkdir(parents=True, exist_ok=True)
         self.connection = duckdb.connect(str(self.folder / "workbench.duckdb"), config=_limits())
-        allowed = ", ".join(quoted(f"{path}{os.sep}") for path in (self.source.root(), self.folder.resolve()))
+        folders = (str(self.source.root()), str(self.folder.resolve()))
+        allowed = ", ".join(quoted(f"{path}{os.sep}") for folder in folders for path in (folder, without_globs(folder)))
         for statement in (
             # Rows keep the order of files and lines, so that equal deliveries make equal bytes.
             "set preserve_insertion_order = true",
