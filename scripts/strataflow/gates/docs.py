@@ -77,7 +77,7 @@ def _section(suite: Suite, outcomes: Sequence[Outcome]) -> Any:
     table = RenderedTableContent(
         header_row=["Status", "Expectation", "Observed", "Severity", "Why"],
         table=[row for outcome in outcomes for row in _rows(outcome)],
-        styling={"classes": ["wide"]},
+        styling={"classes": ["wide"], "body": {"classes": ["expectations"]}},
     )
     return RenderedSectionContent(section_name=suite.name, content_blocks=[title, table])
 
@@ -87,9 +87,10 @@ def _rows(outcome: Outcome) -> list[list[Any]]:
     from great_expectations.render.renderer.content_block import ValidationResultsTableContentBlockRenderer
 
     rendered = ValidationResultsTableContentBlockRenderer.render([outcome.raw], include_column_name=True)
-    spec, rows = outcome.expectation, outcome.unexpected_count
-    observed = f"{rows:,} rows" if spec.kind == UNEXPECTED_ROWS else None
-    return [[*cells[:-1], observed or cells[-1], spec.severity, escape(spec.why)] for cells in rendered.table]
+    spec = outcome.expectation
+    observed = f"{outcome.observed} rows" if spec.kind == UNEXPECTED_ROWS else str(outcome.observed)
+    observed += "" if outcome.unexpected_count is None else " fail"
+    return [[*cells[:-1], escape(observed), spec.severity, escape(spec.why)] for cells in rendered.table]
 
 
 def _forget_old_pages(folder: Path) -> None:

@@ -265,8 +265,8 @@ def _outcome(spec: Expectation, answer: ExpectationValidationResult) -> Outcome:
     observed = result.get("observed_value")
     if spec.kind == UNEXPECTED_ROWS:
         count = observed
-    elif count is not None:
-        observed = f"{count} of {result['element_count']} rows"
+    elif "element_count" in result:
+        observed = "no rows" if count is None else f"{count} of {result['element_count']} rows"
     return Outcome(spec, bool(answer.success), observed, None if count is None else int(count), answer)
 
 

@@ -50,9 +50,15 @@ class Judgement:
         """The finding in one line."""
         if self.success:
             return f"{self.name}: holds"
-        rows = f"{self.unexpected_count:,} rows" if self.unexpected_count is not None else f"found {self.observed}"
         first = ", ".join(f"{name}={value}" for name, value in (self.sample or ({},))[0].items())
-        return f"{self.name}: {rows}" + (f", first {first}" if first else "")
+        return f"{self.name}: {self.extent}" + (f", first {first}" if first else "")
+
+    @property
+    def extent(self) -> str:
+        """How much does not hold, in words."""
+        if self.unexpected_count is None:
+            return f"found {self.observed}"
+        return "1 row" if self.unexpected_count == 1 else f"{self.unexpected_count:,} rows"
 
 
 @dataclass(frozen=True)
