@@ -23,7 +23,7 @@ from strataflow.project import Project
 
 DAYS = [date(2024, 3, 1) + timedelta(days=n) for n in range(3)]
 PRODUCERS = ("ingest_orders", "ingest_interactions")
-SECONDS_FOR_THE_BACKFILL = 240
+SECONDS_FOR_THE_BACKFILL = 600
 
 SOURCES = {
     "shop.yml": "{name: Corner Shop, time_zone: Europe/Berlin, currency: EUR}",
