@@ -288,6 +288,16 @@ def test_orders_that_an_earlier_gate_has_counted_are_not_counted_again(build, ho
     assert validate_built(home, project, build).passed
 
 
+def test_orders_received_after_the_builds_time_are_not_missed(build, tmp_path):
+    home = Home(tmp_path / "home")
+    project = project_of(tmp_path / "project", "built_tables", "orders_counted")
+    copy_to(home.partition("orders", DAY + timedelta(days=1), "till"), "select 'late' as order_id")
+    assert validate_built(home, project, build).passed
+    shutil.move(home.lake / "orders", home.lake / "order_lines")
+    copy_to(home.partition("orders", DAY + timedelta(days=1), "till"), "select 'first at order level' as order_id")
+    assert validate_built(home, project, build).passed
+
+
 # ---------------------------------------------------------------- drift of class shares
 
 CALM = {"important_value": 500, "general_value": 300, "no_orders": 200}

@@ -141,7 +141,7 @@ def validate_built(home: Home, project: Project, build: Build) -> GateReport:
     before = _version_before(home, build.as_of)
 
     def show(database: GateDatabase) -> list[Suite]:
-        show_built(database, home, build.path)
+        show_built(database, home, build.path, build.known_at)
         show_classes_before(database, before)
         values = _rules(project) | {
             "as_of": build.as_of,

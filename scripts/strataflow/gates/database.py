@@ -7,6 +7,7 @@ opens connections of its own, so the database has a name that they share.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,8 @@ def literal(value: object) -> str:
 class GateDatabase:
     """An in-memory DuckDB of its own; gone, with everything attached to it, when closed.
 
+    ``STRATAFLOW_MEMORY_LIMIT`` (such as ``4GB``) bounds its memory, as it does that of the other steps.
+
     Args:
         spill: folder for what does not fit into memory.
     """
@@ -41,6 +44,8 @@ class GateDatabase:
         self._connection = self._engine.raw_connection()
         spill.mkdir(parents=True, exist_ok=True)
         self.run(f"set temp_directory = {literal(spill)}; set TimeZone = 'UTC'; set enable_progress_bar = false")
+        if limit := os.environ.get("STRATAFLOW_MEMORY_LIMIT"):
+            self.run(f"set memory_limit = {literal(limit)}")
 
     def __enter__(self) -> Self:
         return self

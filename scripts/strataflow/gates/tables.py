@@ -86,14 +86,16 @@ def show_seeds(database: GateDatabase, project: Project) -> None:
         database.show(path.stem, f"select * from read_csv({literal(path)}, header = true)")
 
 
-def show_built(database: GateDatabase, home: Home, where: Path) -> None:
+def show_built(database: GateDatabase, home: Home, where: Path, known_at: date) -> None:
     """Show a build and what it was made from.
 
     Args:
         where: a DuckDB file, or a folder with a folder of Parquet files per table.
+        known_at: the last day received that the build knows of.
 
     Beside the build's own tables there is ``orders_received``: every order id
-    with the days it was received, at order level where the shop delivers that.
+    with the days it was received, at order level where the shop had delivered
+    that by then, as the models read it.
     """
     if where.is_dir():
         for folder in sorted(path for path in where.iterdir() if path.is_dir()):
@@ -101,8 +103,10 @@ def show_built(database: GateDatabase, home: Home, where: Path) -> None:
     else:
         database.show_database(where)
     for table in ("orders", "order_lines"):
-        if any((home.lake / table).glob("*/*.parquet")):
-            database.show_parquet("orders_received", home.lake / table / "*" / "*.parquet", day_column="received_date")
+        received = (home.lake / table).glob("received_date=*/*.parquet")
+        if any(path.parent.name <= f"received_date={known_at}" for path in received):
+            every = home.lake / table / "received_date=*" / "*.parquet"
+            database.show_parquet("orders_received", every, day_column="received_date")
             return
     database.show("orders_received", "select null::varchar as order_id, null::date as received_date where false")
 
