@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -362,10 +363,18 @@ def test_sources_check_says_what_a_mapping_yields_and_whether_it_would_land(shop
 # ---------------------------------------------------------------- killed in every step
 
 
-def kill_in(step: str, arguments: Sequence[str], home: Home, shop: Path, delay: float) -> None:
-    """Start a command and kill it, with whatever it started, ``delay`` seconds into ``step``."""
+# A shell may have told its background jobs to ignore Ctrl-C; the person at the terminal has not.
+COMMAND = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from strataflow.cli import main; main()"
+)
+
+
+def end_in(
+    step: str, arguments: Sequence[str], home: Home, shop: Path, delay: float, how: signal.Signals = signal.SIGKILL
+) -> subprocess.Popen[bytes]:
+    """Start a command and end it, with whatever it started, ``delay`` seconds into ``step``."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "strataflow.cli", *arguments, "--quiet"],
+        [sys.executable, "-c", COMMAND, *arguments, "--quiet"],
         env=environment(STRATAFLOW_HOME=str(home.root), STRATAFLOW_SOURCES=str(shop)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -374,9 +383,18 @@ def kill_in(step: str, arguments: Sequence[str], home: Home, shop: Path, delay: 
     while process.poll() is None:
         if any(record["process"] == process.pid and record["step"] == step for record in runlog.records(home)):
             time.sleep(delay)
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(process.pid, how)
+            process.wait(60)
         time.sleep(0.005)
-    assert process.returncode == -signal.SIGKILL, step
+    return process
+
+
+def test_ctrl_c_in_the_middle_of_dbt_is_told_as_such_and_leaves_no_build(home, shop, tmp_path):
+    whole, home = home, Home(tmp_path / "home")
+    shutil.copytree(whole.lake, home.lake)
+    assert end_in("build", ["build"], home, shop, 1.5, signal.SIGINT).returncode == 130
+    assert runlog.records(home)[0]["outcome"] == "interrupted"
+    assert list(home.builds.glob("*")) == []
 
 
 def test_steps_one_by_one_each_killed_first_give_the_bytes_of_a_whole_run(home, shop, tmp_path):
@@ -390,7 +408,7 @@ def test_steps_one_by_one_each_killed_first_give_the_bytes_of_a_whole_run(home, 
         (("validate", "--gate", "built"), "gate 2", 0.5),
         (("publish",), "publish", 0),
     ):
-        kill_in(step, arguments, home, shop, delay)
+        assert end_in(step, arguments, home, shop, delay).returncode == -signal.SIGKILL
         if step == "gate 2":
             refused = call("publish", *at)
             assert (refused.returncode, document(refused)["error"]["kind"]) == (1, "gate")

@@ -151,6 +151,8 @@ def _run_dbt(project: Project, home: Home, database: Path, run_vars: dict[str, A
     with _build_environment(database):
         outcome = dbtRunner(callbacks=[_reporter(progress)] if progress else []).invoke(arguments)
         _close_database()
+    if isinstance(outcome.exception, KeyboardInterrupt):
+        raise outcome.exception
     if not outcome.success:
         raise StepFailed(
             "dbt could not build the tables:\n  " + "\n  ".join(_failures(outcome)),

@@ -30,6 +30,7 @@ SCHEMA_VERSION = 1
 
 MANIFEST = "manifest.json"
 STAGING = ".staging-"
+READABLE_FOLDER, FINAL_FILE = 0o755, 0o444
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,8 @@ def _prepare(home: Home) -> None:
     """Create the folders and clear what killed runs left; nothing of that kind was ever seen by a reader."""
     for folder in (home.published, home.published / "versions", home.published / "days"):
         folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o755)
+        if folder.stat().st_mode & 0o777 != READABLE_FOLDER:
+            folder.chmod(READABLE_FOLDER)
     for left in home.published.glob(f"{STAGING}*"):
         shutil.rmtree(left)
     for left in [*home.published.glob(".link-*"), *(home.published / "days").glob(".link-*")]:
@@ -291,9 +293,9 @@ def _resolved(link: Path) -> Path | None:
 def _make_readable(root: Path) -> None:
     """Everyone may read, nobody may write: a version is final. Folders stay the owner's to remove."""
     for folder, _, names in os.walk(root):
-        Path(folder).chmod(0o755)
+        Path(folder).chmod(READABLE_FOLDER)
         for name in names:
-            Path(folder, name).chmod(0o444)
+            Path(folder, name).chmod(FINAL_FILE)
 
 
 def _file_entries(manifest: dict[str, Any]) -> list[dict[str, Any]]:

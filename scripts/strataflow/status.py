@@ -54,7 +54,7 @@ def collect(home: Home, sources: Sources | None = None, day: date | None = None)
         "gates_of": str(gates_of) if gates_of else None,
         "gates": summary.gates(home, gates_of) if gates_of else [],
         "published": published,
-        "missing": _missing(landed, last_day, published, sources),
+        "missing": [*_refused(home), *_missing(landed, last_day, published, sources)],
         "next_day": _next_day(last_day, sources),
         "runs": _runs(home, day)[-RECENT:],
     }
@@ -69,6 +69,8 @@ def render(state: dict[str, Any], console: Console) -> None:
         _print_landed(state["landed"], console)
     if state["published"]["recent"]:
         _print_published(state["published"], console)
+    if state["builds"]:
+        _print_builds(state["builds"], console)
     if state["gates"]:
         summary.print_gates(state["gates"], console, f"Gates of {state['gates_of']}")
     if state["runs"]:
@@ -172,6 +174,17 @@ def _missing(
     return lacks
 
 
+def _refused(home: Home) -> list[dict[str, str]]:
+    """Days that landing turned away because too many rows were refused, with where the rows are kept."""
+    return [
+        {
+            "what": f"{path.parent.parent.name} of {path.parent.name} was turned away: too many bad rows, see {path}",
+            "todo": f"mend file or mapping, then: strataflow land --date {path.parent.name}",
+        }
+        for path in sorted(home.root.glob("refused/*/*/quarantine.parquet"))
+    ]
+
+
 def _next_day(last_day: date | None, sources: Sources | None) -> dict[str, Any] | None:
     """The day after the last landed one, and which sources have delivered a file for it.
 
@@ -244,6 +257,15 @@ def _print_published(published: dict[str, Any], console: Console) -> None:
     for entry in published["recent"]:
         here = "current" if entry["version"] == published["current"] else ""
         table.add_row(entry["as_of"], entry["version"], f"{entry['customers'] or 0:,}", entry["known_at"], here)
+    console.print(table)
+
+
+def _print_builds(builds: list[dict[str, Any]], console: Console) -> None:
+    table = summary.table("Last builds")
+    for column in ("day", "known at", "build", "code"):
+        table.add_column(column)
+    for build in builds:
+        table.add_row(build["as_of"], build["known_at"], build["build_id"], build["code_version"])
     console.print(table)
 
 
