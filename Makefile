@@ -34,13 +34,13 @@ test: $(READY_DEV) ## all tests
 lint: $(READY_DEV) ## ruff, sqlfluff, yamllint
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/sqlfluff lint --disable-progress-bar dbt_project/models dbt_project/tests
+	@$(BIN)/sqlfluff lint --disable-progress-bar dbt_project/models $(wildcard dbt_project/tests)
 	@$(BIN)/yamllint --strict .
 
 format: $(READY_DEV) ## let ruff and sqlfluff mend what they can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
-	@$(BIN)/sqlfluff fix --disable-progress-bar dbt_project/models dbt_project/tests
+	@$(BIN)/sqlfluff fix --disable-progress-bar dbt_project/models $(wildcard dbt_project/tests)
 
 # The lock files carry versions and hashes and no address, so they work with any package index.
 # Call it with UPGRADE=--upgrade to move to newer versions.
