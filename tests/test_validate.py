@@ -799,6 +799,20 @@ print("hidden still:", "pyspark" in sys.modules)
     assert ran.stdout == "version 1\nhidden still: False\n", ran.stderr
 
 
+def test_what_is_imported_late_is_the_real_thing_when_it_is_used(tmp_path):
+    code = """
+import sys
+from strataflow.gates.gx_duckdb import import_great_expectations
+import_great_expectations()
+print({"altair", "scipy.stats"} & set(sys.modules))
+from great_expectations.expectations.core import expect_column_kl_divergence_to_be_less_than as rare
+import scipy.stats
+print(rare.stats.entropy is scipy.stats.entropy, rare.alt.Chart.__name__)
+"""
+    ran = run_alone(code, tmp_path)
+    assert ran.stdout == "set()\nTrue Chart\n", ran.stderr
+
+
 def test_failing_rows_are_written_from_the_lake_in_place(shop, tmp_path):
     """A view over partitions keeps where each row came from: file and line."""
     project = project_of(tmp_path / "project", "landed_day", "orders")

@@ -10,6 +10,8 @@ Tried with great-expectations 1.24, duckdb-engine 0.17, SQLAlchemy 2.1:
   process with exit code 0 if it takes it for a run of its doctests (a program
   read from standard input is enough). A gate must not end like that, and has
   no use for Spark's engine: PySpark is hidden during the import.
+* A third of the rest of that import is Altair and scipy.stats, which three
+  seldom used expectations need. They are imported when those are used.
 * ``unexpected_rows_query`` goes through ``str.format`` and through SQLAlchemy's
   ``text``, which take braces and ``:word`` for parameters. The SQL of a suite
   is plain SQL; what they would misread is escaped.
@@ -26,6 +28,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 SAMPLE_VALUES = 5
+IMPORTED_WHEN_USED = ("altair", "scipy.stats")
 
 
 @dataclass(frozen=True)
@@ -146,9 +150,9 @@ class Judge:
 
 
 def import_great_expectations() -> ModuleType:
-    """Import Great Expectations without PySpark; takes about two seconds the first time."""
+    """Import Great Expectations without what a gate has no use for; takes a second or two the first time."""
     if "great_expectations" not in sys.modules:
-        with _hidden("pyspark"), warnings.catch_warnings():
+        with _hidden("pyspark"), _deferred(*IMPORTED_WHEN_USED), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import great_expectations  # noqa: F401 - the module is taken from sys.modules below
     return sys.modules["great_expectations"]
@@ -166,6 +170,28 @@ def _hidden(package: str) -> Iterator[None]:
     finally:
         del sys.modules[package]
         sys.modules.update(loaded)
+
+
+class _Deferred(ModuleType):
+    """Stands in for a module until something of it is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(import_module(self.__name__), name)
+
+
+@contextmanager
+def _deferred(*names: str) -> Iterator[None]:
+    """Let imports of modules that are not loaded yet cost nothing until they are used."""
+    deferred = {name: _Deferred(name) for name in names if name not in sys.modules}
+    sys.modules.update(deferred)
+    try:
+        yield
+    finally:
+        for name, module in deferred.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
 
 
 def buffer_results(engine: Engine) -> None:
