@@ -92,7 +92,7 @@ ranked as (
 
         ---------- risk
         cast(
-            row_number() over (order by churn_probability desc, monetary desc, customer_id) as integer
+            row_number() over (order by churn_probability desc, monetary desc, customer_id asc) as integer
         ) as rank,
         churn_probability,
 

@@ -34,7 +34,7 @@ ranked as (
         *,
         sum(revenue) over (partition by customer_id) as window_revenue,
         row_number() over (
-            partition by customer_id order by revenue desc, lines_bought desc, category
+            partition by customer_id order by revenue desc, lines_bought desc, category asc
         ) as category_rank
     from revenue_by_category
 

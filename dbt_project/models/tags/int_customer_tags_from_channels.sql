@@ -25,7 +25,7 @@ ranked as (
 
     select
         *,
-        row_number() over (partition by customer_id order by channel_orders desc, channel) as channel_rank
+        row_number() over (partition by customer_id order by channel_orders desc, channel asc) as channel_rank
     from orders_by_channel
 
 ),

@@ -31,7 +31,7 @@ totalled as (
     select
         *,
         sum(band_orders) over (partition by customer_id) as window_orders,
-        row_number() over (partition by customer_id order by band_orders desc, hour_band) as band_rank
+        row_number() over (partition by customer_id order by band_orders desc, hour_band asc) as band_rank
     from orders_by_band
 
 ),
