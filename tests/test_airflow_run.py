@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from strataflow.days import refuse_gaps, stale_days
 from strataflow.embedded import deployment_of, has_landed, standing_version
-from strataflow.errors import UsageError
+from strataflow.errors import InputError, UsageError
 from strataflow.home import Home
 from strataflow.local_airflow import LocalAirflow
 from strataflow.project import Project
@@ -187,3 +188,32 @@ def test_what_has_landed_from_these_files_is_known_until_a_file_or_a_mapping_cha
         path.write_text(before)
     assert has_landed(deployment(), DAYS[0], DAYS[-1])
     assert json.loads((after["home"].published / "current" / "manifest.json").read_text())["as_of"] == str(DAYS[-1])
+
+
+def test_a_day_is_not_built_before_the_days_before_it_have_landed(after):
+    home, sources = after["home"], ["orders", "visits"]
+    refuse_gaps(home, sources, DAYS[-1])
+    manifest = home.landing("orders", DAYS[1])
+    aside = manifest.rename(manifest.with_suffix(".aside"))
+    try:
+        refuse_gaps(home, sources, DAYS[0])
+        with pytest.raises(InputError, match=rf"orders has not landed on 1 .* the first is {DAYS[1]}"):
+            refuse_gaps(home, sources, DAYS[-1])
+    finally:
+        aside.rename(manifest)
+    with pytest.raises(InputError, match="returns"):
+        refuse_gaps(home, [*sources, "returns"], DAYS[-1])
+
+
+def test_days_published_before_an_earlier_day_changed_are_named(after):
+    home = after["home"]
+    assert stale_days(home, DAYS[0]) == []
+    manifest = home.landing("orders", DAYS[1])
+    before = manifest.read_text()
+    manifest.write_text(json.dumps(json.loads(before) | {"partition_sha256": "0" * 64}))
+    try:
+        assert stale_days(home, DAYS[0]) == DAYS[1:]
+        assert stale_days(home, DAYS[1]) == DAYS[2:]
+        assert stale_days(home, DAYS[2]) == []
+    finally:
+        manifest.write_text(before)

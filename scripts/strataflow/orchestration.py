@@ -40,7 +40,7 @@ from airflow.sdk import (
 from airflow.sdk.definitions.callback import SyncCallback
 
 from strataflow import alerts
-from strataflow.errors import InputError, UsageError
+from strataflow.errors import UsageError
 
 if TYPE_CHECKING:
     from strataflow.run import Deployment, Steps
@@ -263,12 +263,16 @@ def check_landed(context: Mapping[str, Any], *, feeds: str, asset: Asset) -> dic
 def build(context: Mapping[str, Any]) -> dict[str, Any]:
     """Build the tables as of the run's day, once everything received before it is there.
 
+    Partitions reach the consumer in any order; a build without an earlier day would be wrong.
+
     Raises:
         InputError: a day before the run's has not landed yet; Airflow tries again later.
     """
+    from strataflow.days import refuse_gaps
+
     day = day_of(context)
     with _steps(context, writes=True) as steps:
-        _refuse_gaps(steps.deployment, day)
+        refuse_gaps(steps.deployment.home, [source.name for source in steps.deployment.sources.sources], day)
         made = steps.build(day)
     return {"day": str(day), "build": made.meta["build_id"], "rows": made.meta["tables"]}
 
@@ -304,6 +308,7 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
 def summarise(context: Mapping[str, Any]) -> dict[str, Any]:
     """Print what the run did, and name later days that were published without this one's data."""
     from strataflow import summary
+    from strataflow.days import stale_days
     from strataflow.publish import version_of
     from strataflow.run import Deployment
 
@@ -312,7 +317,7 @@ def summarise(context: Mapping[str, Any]) -> dict[str, Any]:
     if version is None:
         raise UsageError(f"{day} is not published", where=str(deployment.home.published))
     print(summary.rendered(summary.collect(deployment.home, version)))
-    stale = _stale_days(deployment, day)
+    stale = [str(other) for other in stale_days(deployment.home, day)]
     if stale:
         print(f"Published before this day's data arrived, run them again: {', '.join(stale)}")
     return {"day": str(day), "version": version.name, "stale_days": stale}
@@ -354,38 +359,6 @@ def _hand_on(context: Mapping[str, Any], asset: Asset, extra: dict[str, Any]) ->
     event = context["outlet_events"][asset]
     event.add_partitions(extra["day"])
     event.extra = extra
-
-
-def _refuse_gaps(deployment: Deployment, day: date) -> None:
-    """Partitions may reach the consumer in any order, but a build without an earlier day would be wrong."""
-    for source in deployment.sources.sources:
-        landed = {path.stem for path in deployment.home.landing(source.name, day).parent.glob("*.json")}
-        first = date.fromisoformat(min(landed, default=str(day)))
-        expected = (first + timedelta(days=n) for n in range((day - first).days + 1))
-        missing = [str(one) for one in expected if str(one) not in landed]
-        if missing:
-            raise InputError(
-                f"{source.name} has not landed on {len(missing)} days up to {day}, the first is {missing[0]}",
-                where=str(deployment.home.landings / source.name),
-                todo=f"land them: strataflow land --from {missing[0]} --date {missing[-1]}, or a backfill",
-            )
-
-
-def _stale_days(deployment: Deployment, day: date) -> list[str]:
-    """Published days after ``day`` whose inputs are no longer what is in the lake."""
-    from strataflow.lake import Received, received
-    from strataflow.publish import published_days, read_manifest, version_of
-
-    later = [other for other in published_days(deployment.home) if other > day]
-    if not later:
-        return []
-    everything = received(deployment.home, later[-1]).deliveries
-    stale = []
-    for other in later:
-        known = Received(other, tuple(delivery for delivery in everything if delivery.day <= other))
-        if read_manifest(version_of(deployment.home, other))["inputs"]["sha256"] != known.digest():
-            stale.append(str(other))
-    return stale
 
 
 def _date(written: str, *, where: str) -> date:
