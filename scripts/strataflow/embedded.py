@@ -62,11 +62,17 @@ class Watch:
         known = {run["dag_run_id"] for run in self.airflow.runs(CONSUMER, day)}
         conf = {"since": str(since)} if since else {}
         self._until_done(day, [(dag, self.airflow.trigger(dag, day, conf)) for dag in PRODUCERS])
-        while not (
-            new := [run["dag_run_id"] for run in self.airflow.runs(CONSUMER, day) if run["dag_run_id"] not in known]
-        ):
+        while not (new := [run for run in self.airflow.runs(CONSUMER, day) if run["dag_run_id"] not in known]):
             self._pause()
-        self._until_done(day, [(CONSUMER, run) for run in new])
+        self._until_done(day, [(CONSUMER, run["dag_run_id"]) for run in new])
+
+    def segments(self, day: date) -> None:
+        """Run the consumer alone for ``day``.
+
+        Raises:
+            StepFailed: a task failed.
+        """
+        self._until_done(day, [(CONSUMER, self.airflow.trigger(CONSUMER, day))])
 
     def _until_done(self, day: date, runs: list[tuple[str, str]]) -> None:
         """Return when all ``runs`` (DAG and run id) have succeeded."""
@@ -140,12 +146,17 @@ def run(home: Home, project: Project, sources: Path, first: date, day: date, say
     say("Starting Airflow: API server, scheduler, DAG processor")
     with LocalAirflow(home, project, sources, last_day=day) as airflow:
         say(f"  ready after {time.monotonic() - started:.0f} s")
+        for left in airflow.abandon_runs():
+            say(f"  given up: {left}, which an earlier Airflow left unfinished")
         watch = Watch(airflow, say)
         if lacks_history:
             say(f"History: landing {first} to {eve} in one go")
             watch.day(eve, since=first)
         say(f"Daily increment: {day}")
         watch.day(day)
+        if standing_version(deployment, first, day) is None:
+            # The partition of an earlier, failed run may have started the segments before this run landed.
+            watch.segments(day)
     version = version_of(home, day)
     if version is None:
         raise StepFailed(f"the runs ended but {day} is not published", where=str(home.published))

@@ -224,6 +224,20 @@ class LocalAirflow:
         """The task instances of one run."""
         return self.call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
 
+    def abandon_runs(self) -> list[str]:
+        """Mark runs that a killed Airflow left unfinished as failed, so that they hold up no new one.
+
+        Returns:
+            Their DAGs and ids, as words.
+        """
+        abandoned = []
+        for dag in DAGS:
+            left = self.call("GET", f"/api/v2/dags/{dag}/dagRuns?state=running&state=queued&limit=100")["dag_runs"]
+            for run in left:
+                self.call("PATCH", f"/api/v2/dags/{dag}/dagRuns/{run['dag_run_id']}", {"state": "failed"})
+                abandoned.append(f"{dag} {run['dag_run_id']}")
+        return abandoned
+
     def check_alive(self) -> None:
         """Raise StepFailed if a component has ended."""
         for name, process in self._processes.items():
@@ -363,7 +377,7 @@ def _settings(airflow: LocalAirflow, kept: dict[str, str]) -> dict[str, dict[str
         },
         "api_auth": {"jwt_secret": kept["jwt_secret"]},
         # A task here takes a second or two: look for the next one often, and notice its end at once.
-        "scheduler": {"scheduler_idle_sleep_time": "0.2"},
+        "scheduler": {"scheduler_idle_sleep_time": "0.2", "task_instance_heartbeat_timeout": "60"},
         "workers": {"min_heartbeat_interval": "1"},
         "usage_data_collection": {"enabled": "False"},
     }
