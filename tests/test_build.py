@@ -131,7 +131,7 @@ def test_a_broken_model_is_named(home, own_project):
     model = own_project.dbt / "models" / "marts" / "customer_segments.sql"
     model.write_text(model.read_text().replace("orders.first_order_date", "orders.first_odrer_date"))
 
-    with pytest.raises(StepFailed, match="model customer_segments: .*first_odrer_date"):
+    with pytest.raises(StepFailed, match=r"model customer_segments: .*first_odrer_date"):
         build(home, own_project, SHOP, DAY)
     with pytest.raises(UsageError, match="no build of"):
         Build.load(home, DAY)

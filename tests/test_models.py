@@ -11,11 +11,11 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from worlds import START, CompiledModels, expected_segments, latest_orders, random_world, write_lake
 
 from strataflow.home import Home
 from strataflow.ledger import LEDGERS
 from strataflow.project import Project
+from worlds import START, CompiledModels, expected_segments, latest_orders, random_world, write_lake
 
 WORLDS, BATCH = 200, 20
 EARLIER, AS_OF = START + timedelta(days=30), START + timedelta(days=60)

@@ -16,8 +16,8 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
-from small_shops import PROJECT, small_shop
 
+from small_shops import PROJECT, small_shop
 from strataflow.check import check_source
 
 THE_ONE_FILE = """
@@ -197,7 +197,7 @@ def test_every_landed_row_has_its_values_to_the_cent(onboarded):
 
 def test_words_and_places_help_whoever_mends_it(onboarded):
     shop, _, _ = onboarded
-    words = {code: reason for code, reason in shop.quarantined("reason_code, reason")}
+    words = dict(shop.quarantined("reason_code, reason"))
     assert "goods_only" in words["filtered"]
     assert words["unparseable"].startswith("ordered_at: '31.02.2026 12:00' is not a date or time (known here: %d.%m.%Y")
     assert words["repeated_header"] == "the header again"

@@ -7,8 +7,8 @@ from textwrap import dedent
 import duckdb
 import pytest
 import yaml
-from small_shops import CUSTOMERS_ONLY, HEADER, ORDERS, PROJECT, small_shop
 
+from small_shops import CUSTOMERS_ONLY, HEADER, ORDERS, PROJECT, small_shop
 from strataflow.check import check_source
 from strataflow.errors import InputError, UsageError
 from strataflow.expressions import BadExpression, parse

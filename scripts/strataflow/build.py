@@ -218,10 +218,7 @@ def _describe(project: Project, home: Home, shop: Shop, as_of: date, known: Rece
 
     published = _published_tables(home)
     with duckdb.connect(str(database), read_only=True) as connection:
-        rows = {
-            table: connection.execute(f'select count(*) from "{table}"').fetchone()[0]  # noqa: S608
-            for table in published
-        }
+        rows = {table: connection.execute(f'select count(*) from "{table}"').fetchone()[0] for table in published}
         cutoffs = connection.execute(
             "select measure, cutoff_1, cutoff_2, cutoff_3, cutoff_4, mean_score from rfm_cutoffs order by measure"
         ).fetchall()

@@ -93,8 +93,10 @@ class SourceCheck:
         lines = [
             f"{self.source} feeds {self.table}",
             f"file: {self.file}",
-            f"read: {share} {self.rows_read:,} rows; {self.rows_landed:,} land, "
-            f"{self.rows_read - self.rows_landed:,} are refused",
+            (
+                f"read: {share} {self.rows_read:,} rows; {self.rows_landed:,} land, "
+                f"{self.rows_read - self.rows_landed:,} are refused"
+            ),
         ]
         if self.first_date:
             lines.append(f"business dates: {self.first_date} to {self.last_date}")
