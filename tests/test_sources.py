@@ -11,9 +11,10 @@ import yaml
 from small_shops import CUSTOMERS_ONLY, HEADER, ORDERS, PROJECT, small_shop
 from strataflow.check import check_source
 from strataflow.errors import InputError, UsageError
-from strataflow.expressions import BadExpression, parse
+from strataflow.expressions import MACROS, BadExpression, parse
 from strataflow.project import Project, canonical_tables
-from strataflow.sources import load_sources
+from strataflow.reasons import REASONS
+from strataflow.sources import Files, Format, Limits, load_sources
 
 
 @pytest.fixture
@@ -101,6 +102,14 @@ def test_the_template_is_a_valid_description_that_lands(tmp_path):
         ("1002", "17850", "2026-01-05 09:31:00", "20.00", "cancelled", "web"),
     ]
     assert shop.quarantined("source_line, reason_code") == [(4, "filtered")]
+
+
+def test_the_guide_explains_every_key_and_every_reason():
+    guide = (PROJECT.root / "docs" / "sources.md").read_text("utf-8")
+    keys = ["name", "table", "description", "columns", "filters", "later_rows"]
+    for place, model in (("format", Format), ("files", Files), ("limits", Limits)):
+        keys += [f"{place}.{name}" for name in model.model_fields]
+    assert [key for key in [*keys, *REASONS, *MACROS] if f"`{key}" not in guide] == []
 
 
 # -- mistakes -----------------------------------------------------------------

@@ -53,6 +53,11 @@ class Home:
         return self.lake / "landings"
 
     @property
+    def refused(self) -> Path:
+        """Days that held too many refused rows to land, kept to be looked at: ``refused/<source>/D/``."""
+        return self.root / "refused"
+
+    @property
     def state(self) -> Path:
         """What one day's build hands to the next: the order and interaction ledgers."""
         return self.root / "state"

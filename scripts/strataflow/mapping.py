@@ -1,11 +1,11 @@
 """From a source description to the SQL that shapes and judges every delivered row.
 
 The SQL has layers, one thing each: ``mapped`` works out the source's own
-expressions, ``said`` keeps their values as text for messages, ``read`` turns
-them into the canonical types, ``dated`` adds the business date, ``judged``
-decides whether the row lands or why not. No layer can fail on a single row:
-an expression that breaks yields no value, and a row without a value that it
-needs is refused with a reason.
+expressions, ``bared`` and ``said`` keep their values as text without blanks
+around them, ``read`` turns them into the canonical types, ``dated`` adds the
+business date, ``judged`` decides whether the row lands or why not. No layer
+can fail on a single row: an expression that breaks yields no value, and a row
+without a value that it needs is refused with a reason.
 """
 
 from __future__ import annotations
@@ -138,22 +138,25 @@ def build_mapping(
 
 def define_macros(connection: duckdb.DuckDBPyConnection, form: Format, shop: Shop) -> None:
     """Create the functions that mappings may use beside DuckDB's own, and those that read text."""
-    blanks = quoted(BLANKS)
     statements = {
         "shop_currency()": quoted(shop.currency),
+        # Trimming by a set of characters is slow, and few texts need it: look at both ends first.
+        "bare(x)": f"""
+            case when strlen(x) <> length(x) or x[1] < '!' or x[-1] < '!' then trim(x, {quoted(BLANKS)}) else x end""",
         # 17850.0 is what a spreadsheet makes of the id 17850; nan and the like are what pandas makes of none
-        "clean_id(x)": rf"""
-            case when lower(trim(x::varchar, {blanks})) in ('', 'nan', 'null', 'none', '<na>', 'n/a') then null
+        "clean_id(x)": r"""
+            case when strlen(x::varchar) <= 6
+                 and lower(trim(x::varchar)) in ('', 'nan', 'null', 'none', '<na>', 'n/a') then null
                  when contains(x::varchar, '.0')
-                 then regexp_replace(trim(x::varchar, {blanks}), '^([+-]?\d+)\.0+$', '\1')
-                 else trim(x::varchar, {blanks}) end""",
+                 then regexp_replace(bare(x::varchar), '^([+-]?\d+)\.0+$', '\1')
+                 else bare(x::varchar) end""",
         # yields text as this source writes numbers: '(1.234,50 EUR)' becomes '-1.234,50'
         "money(x)": rf"""
             case when try_cast(x::varchar as double) is not null then x::varchar
                  when regexp_matches(x::varchar, '\(.*\)|-\s*$') then '-' || {_digits_of("x", form, signs="")}
                  else {_digits_of("x", form, signs="+-")} end""",
         "read_number(t)": _number_of_text(form),
-        "number(x)": f"try_cast(read_number(nullif(trim(x::varchar, {blanks}), '')) as decimal(18,4))",
+        "number(x)": "try_cast(read_number(nullif(bare(x::varchar), '')) as decimal(18,4))",
         "read_time(t)": _time_of_text(form, shop),
     }
     for head, body in statements.items():
@@ -179,7 +182,8 @@ class _Writer:
             with mapped as not materialized (
                 select __file, __line, __raw, __malformed, __received, {", ".join(self._mapped(raw))} from raw_rows
             ),
-            said as not materialized (select *, {", ".join(self._said())} from mapped),
+            bared as not materialized (select *, {", ".join(self._bared())} from mapped),
+            said as not materialized (select *, {", ".join(self._said())} from bared),
             read as not materialized (select *, {", ".join(self._read())} from said),
             dated as not materialized (select *, {", ".join(self._dated())} from read),
             judged as not materialized (
@@ -241,15 +245,17 @@ class _Writer:
     def _tried(self, key: str) -> str:
         return f"try(\n{self.source.expressions[key].sql}\n)"
 
+    def _texts(self) -> dict[str, str]:
+        """Names of the layers' columns by the key of the expression they come from."""
+        names = {f"columns.{name}": name for name in self.source.columns}
+        return names | ({"files.split_by": "day"} if self.splits else {})
+
+    def _bared(self) -> list[str]:
+        text = {True: "bare(m_{0}::varchar) as b_{0}", False: "m_{0}::varchar as b_{0}"}
+        return [text[self._is_text(key)].format(name) for key, name in self._texts().items()]
+
     def _said(self) -> list[str]:
-        keys = {name: f"columns.{name}" for name in self.source.columns}
-        if self.splits:
-            keys["day"] = "files.split_by"
-        text = "nullif(trim(m_{0}::varchar, {1}), '') as t_{0}"
-        return [
-            text.format(name, quoted(BLANKS)) if self._is_text(key) else f"m_{name}::varchar as t_{name}"
-            for name, key in keys.items()
-        ]
+        return [f"nullif(b_{name}, '') as t_{name}" for name in self._texts().values()]
 
     def _read(self) -> list[str]:
         items = []
@@ -314,9 +320,10 @@ class _Writer:
             return f"try({self._instant(name, kind)})"
         if column.data_type == "date":
             return f"try({on_clock(self._instant(name, kind), self.shop.time_zone)}::date)"
-        if kind in TEXT_TYPES and column.data_type != "boolean":
-            return f"try_cast(read_number(t_{name}) as {column.data_type})"
-        return f"try_cast(m_{name} as {column.data_type})"
+        if kind not in TEXT_TYPES:
+            return f"try_cast(m_{name} as {column.data_type})"
+        text = f"t_{name}" if column.data_type == "boolean" else f"read_number(t_{name})"
+        return f"try_cast({text} as {column.data_type})"
 
     def _instant(self, name: str, kind: str) -> str:
         """UTC time of a mapped value, from text or from any of DuckDB's types of time."""

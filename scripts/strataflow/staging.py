@@ -88,10 +88,12 @@ class Workbench:
         for statement in (
             # Rows keep the order of files and lines, so that equal deliveries make equal bytes.
             "set preserve_insertion_order = true",
+            "set enable_progress_bar = false",
             "set TimeZone = 'UTC'",
             f"set temp_directory = {quoted(str(self.folder / 'spill'))}",
-            # What two expressions share would be worked out before, and so outside, the TRY that guards each.
-            "set disabled_optimizers = 'common_subexpressions'",
+            # What two expressions share would be worked out before, and so outside, the TRY that guards each;
+            # a longer IN would become a join, and joins don't keep the order.
+            "set disabled_optimizers = 'common_subexpressions,in_clause'",
             # What the SQL of a mapping may not say, it could not do either.
             f"set allowed_directories = [{allowed}]",
             "set enable_external_access = false",
