@@ -809,6 +809,24 @@ def test_killed_while_a_day_is_replaced_keeps_what_the_day_was(split, monkeypatc
     assert split.bytes_in_lake() == undisturbed
 
 
+def test_what_a_killed_landing_left_behind_is_swept_up(shop):
+    three_days(shop)
+    shop.land("2026-01-05", "2026-01-07")
+    before = shop.bytes_in_lake()
+    manifest = shop.home.landing("orders", date(2026, 1, 6))
+    shutil.copy(manifest, f"{manifest}.replacing")
+    assert not shop.land("2026-01-05", "2026-01-07").changed
+    assert shop.bytes_in_lake() == before
+
+
+def test_too_little_memory_is_told_as_such(shop, monkeypatch):
+    rows = "".join(order(f"{number}-{'x' * 200}", who="C" * 200) for number in range(60_000))
+    shop.deliver("orders_2026-01-05.csv", HEADER + rows)
+    monkeypatch.setenv("STRATAFLOW_MEMORY_LIMIT", "8MB")
+    with pytest.raises(StepFailed, match="raise STRATAFLOW_MEMORY_LIMIT"):
+        shop.land("2026-01-05")
+
+
 # -- the real shop ------------------------------------------------------------
 
 

@@ -147,23 +147,22 @@ class _Day:
         return self.status == "landed" and (self.manifest["quarantine_ratio"] > self.source.limits.max_quarantine_ratio)
 
     def move(self, home: Home) -> None:
-        """Replace the day in the lake: manifest away, files, manifest back."""
-        if self.status != "landed":
-            return
+        """Replace the day in the lake: manifest away, files, manifest back; then sweep up after former tries."""
         manifest = home.landing(self.source.name, self.day)
         replaced = manifest.with_name(manifest.name + REPLACING)
-        manifest.parent.mkdir(parents=True, exist_ok=True)
-        former = Past(home, self.source.name).manifest(self.day)
-        if manifest.exists():
-            manifest.replace(replaced)
-        if former and former["table"] != self.source.table:
-            _put(None, home.partition(former["table"], self.day, self.source.name))
-        _put(self.landed, home.partition(self.source.table, self.day, self.source.name))
-        _put(self.refused, home.quarantined(self.day, self.source.name))
-        aside = home.scratch / "landing" / "manifest.json"
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json_text(self.manifest), encoding="utf-8")
-        aside.replace(manifest)
+        if self.status == "landed":
+            manifest.parent.mkdir(parents=True, exist_ok=True)
+            former = Past(home, self.source.name).manifest(self.day)
+            if manifest.exists():
+                manifest.replace(replaced)
+            if former and former["table"] != self.source.table:
+                _put(None, home.partition(former["table"], self.day, self.source.name))
+            _put(self.landed, home.partition(self.source.table, self.day, self.source.name))
+            _put(self.refused, home.quarantined(self.day, self.source.name))
+            aside = home.scratch / "landing" / "manifest.json"
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            aside.write_text(json_text(self.manifest), encoding="utf-8")
+            aside.replace(manifest)
         replaced.unlink(missing_ok=True)
         shutil.rmtree(_refused_folder(home, self.source.name, self.day), ignore_errors=True)
 

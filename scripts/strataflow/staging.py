@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from strataflow import reasons
-from strataflow.errors import InputError
+from strataflow.errors import InputError, StepFailed, StrataflowError
 from strataflow.mapping import Mapping, build_mapping, define_macros, places_of, wanted_columns
 from strataflow.rawfiles import Columns, Delivered, RawFiles, columns_of, without_globs
 from strataflow.sqltext import named, quoted
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+    import duckdb
     import pyarrow as pa
 
     from strataflow.project import Table
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from strataflow.sources import Shop, Source
 
 ROW_GROUP_ROWS = 122_880
+TOO_LITTLE_ROOM = ("No space left", "failed to pin", "could not allocate")
 
 
 @dataclass(frozen=True)
@@ -229,15 +231,25 @@ class Workbench:
             raw.raise_own_error()
             raise self._in_words(error) from error
 
-    def _in_words(self, error: Exception) -> Exception:
-        """Reading Parquet fails inside DuckDB; all else that fails there is no fault of the data."""
-        if self.source.format.type != "parquet":
-            return error
-        return InputError(
-            f"source {self.source.name}: the Parquet files can't be read: {str(error).splitlines()[0]}",
-            where=str(self.source.root()),
-            todo="copy or ask for the file again; nothing of it has landed",
-        )
+    def _in_words(self, error: duckdb.Error) -> StrataflowError:
+        """What stopped DuckDB: too little room, a Parquet file that can't be read, or something not foreseen."""
+        import duckdb
+
+        told = str(error).splitlines()[0]
+        where = f"source {self.source.name}"
+        if isinstance(error, duckdb.OutOfMemoryException) or any(sign in told for sign in TOO_LITTLE_ROOM):
+            return StepFailed(
+                f"there was too little memory or disk to stage the delivery: {told}",
+                where=where,
+                todo="raise STRATAFLOW_MEMORY_LIMIT, make room in the home, or land fewer days at once",
+            )
+        if self.source.format.type == "parquet":
+            return InputError(
+                f"the Parquet files of the {where} can't be read: {told}",
+                where=str(self.source.root()),
+                todo="copy or ask for the file again; nothing of it has landed",
+            )
+        return StepFailed(f"the delivery could not be staged: {told}", where=where)
 
     # -- lookups
 
