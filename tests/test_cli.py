@@ -314,6 +314,18 @@ def test_status_tells_where_the_home_stands(home, shop):
     assert "Last runs" in words.stdout
 
 
+def test_a_day_is_not_built_while_a_day_before_it_is_missing(home, shop):
+    manifest = home.landings / "interactions" / "2023-01-12.json"
+    aside = manifest.rename(manifest.with_suffix(".aside"))
+    try:
+        refused = call("build", "--home", home.root, "--sources", shop, "--date", EVE)
+    finally:
+        aside.rename(manifest)
+    assert refused.returncode == 1
+    assert "interactions has not landed on 1 of the days" in refused.stderr
+    assert "strataflow land --from 2023-01-12 --date 2023-01-12" in refused.stderr
+
+
 def test_status_names_gaps_and_what_closes_them(home, shop, tmp_path):
     whole, home = home, Home(tmp_path / "home")
     home.landings.mkdir(parents=True)

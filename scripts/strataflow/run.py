@@ -95,13 +95,15 @@ class Steps:
         """Build the day's tables, or take up a finished build of the very same inputs, rules and code.
 
         Raises:
-            InputError: nothing has been landed by then.
+            InputError: nothing has been landed by then, or a day before it is missing.
             StepFailed: a model or a data test failed.
         """
         from strataflow.build import build
+        from strataflow.days import refuse_gaps
 
         at = self.deployment
         with self.log.step("build") as step:
+            refuse_gaps(at.home, [source.name for source in at.sources.sources], known_at or day)
             made = self._finished_build(day, known_at)
             if made is None:
                 made = build(at.home, at.project, at.sources.shop, day, known_at, progress=self.progress)
