@@ -79,6 +79,7 @@ class Workbench:
         self.folder, self.source, self.table, self.shop = folder, source, table, shop
         self._lookup_types: dict[str, str] = {}
         self._wanted = wanted_columns(source)
+        self._columns: dict[Path, Header | Columns] = {}
 
     def __enter__(self) -> Self:
         import duckdb
@@ -122,7 +123,9 @@ class Workbench:
         Raises:
             InputError: the file can't be read.
         """
-        return columns_of(self.connection, path, self.source.format)
+        if path not in self._columns:
+            self._columns[path] = columns_of(self.connection, path, self.source.format)
+        return self._columns[path]
 
     def load_lookups(self, files: dict[str, Delivered]) -> dict[str, int]:
         """Load the files of the source's lookups, given by lookup; returns their numbers of rows.
