@@ -176,6 +176,13 @@ def test_probabilities_and_expectations_stay_possible_for_any_customer(x, share,
     assert -1e-9 <= expected[0] <= (0.7 + x) / (30 + now) * horizon * 1.0001
 
 
+def test_the_integral_over_the_moment_of_stopping_equals_the_series():
+    history = (np.array([0.0, 2.0, 9.0]), np.array([0.0, 30.0, 200.0]), np.array([40.0, 90.0, 365.0]))
+    for alpha, beta in ((10.6, 11.7), (30.0, 8.0)):
+        _, series = btyd._pareto_terms(0.55, alpha, 0.6, beta, *history)
+        np.testing.assert_allclose(btyd._stopping_integral(0.55, alpha, 0.6, beta, *history), series, rtol=1e-9)
+
+
 def test_expected_orders_are_smooth_where_the_formula_is_not():
     history = (np.array([3.0]), np.array([50.0]), np.array([90.0]))
     near = [

@@ -305,4 +305,26 @@ def _pareto_terms(
     early, late = term(t_x), term(age)
     with np.errstate(divide="ignore", invalid="ignore"):
         gone = np.log(s / total) + early + np.log(-np.expm1(np.minimum(late - early, 0.0)))
+    lost = ~np.isfinite(early) | ~np.isfinite(late)
+    if lost.any():
+        # The library's series gives up on some extreme histories: integrate over the moment of stopping.
+        gone[lost] = _stopping_integral(r, alpha, s, beta, x[lost], t_x[lost], age[lost])
     return still, gone
+
+
+def _stopping_integral(
+    r: float, alpha: float, s: float, beta: float, x: np.ndarray, t_x: np.ndarray, age: np.ndarray
+) -> np.ndarray:
+    """log of s times the integral of (alpha + y)^-(r + x) (beta + y)^-(s + 1) over y from t_x to age.
+
+    Gauss-Legendre in log(alpha + y), up to where the integrand has fallen by e^40.
+    """
+    points, weights = np.polynomial.legendre.leggauss(64)
+    start = np.log(alpha + t_x)
+    width = np.minimum(np.log(alpha + age) - start, 40.0 / (r + x + min(s, 1.0)))
+    scale = start[:, None] + width[:, None] * (points + 1) / 2
+    y = np.exp(scale) - alpha
+    heights = scale - (r + x[:, None]) * scale - (s + 1) * np.log(beta + y)
+    top = heights.max(axis=1)
+    with np.errstate(divide="ignore"):
+        return np.log(s) + top + np.log(np.exp(heights - top[:, None]) @ weights * width / 2)
