@@ -315,7 +315,7 @@ def _pareto_terms(
 def _stopping_integral(
     r: float, alpha: float, s: float, beta: float, x: np.ndarray, t_x: np.ndarray, age: np.ndarray
 ) -> np.ndarray:
-    """log of s times the integral of (alpha + y)^-(r + x) (beta + y)^-(s + 1) over y from t_x to age.
+    """Log of s times the integral of (alpha + y)^-(r + x) (beta + y)^-(s + 1) over y from t_x to age.
 
     Gauss-Legendre in log(alpha + y), up to where the integrand has fallen by e^40.
     """

@@ -318,7 +318,7 @@ def _probability(log_odds: np.ndarray) -> np.ndarray:
 
 def _span(connection: duckdb.DuckDBPyConnection, ledgers: Ledgers, as_of: date) -> dict[str, Any]:
     day = day_literal(as_of)
-    first, last, customers = connection.execute(
+    [(first, last, customers)] = connection.execute(
         f"""
         select min(order_date), max(order_date), count(distinct customer_id) from (
             select customer_id, order_date from {ledgers.orders}
@@ -327,7 +327,7 @@ def _span(connection: duckdb.DuckDBPyConnection, ledgers: Ledgers, as_of: date) 
             having sum(valid_orders) > 0
         )
         """
-    ).fetchone()
+    ).fetchall()
     return {"first": first, "last": last, "customers": customers}
 
 
@@ -358,9 +358,9 @@ def _sample(connection: duckdb.DuckDBPyConnection, ledgers: Ledgers, as_of: date
 def _one_sided(connection: duckdb.DuckDBPyConnection, days: Sequence[date]) -> str | None:
     """Why nothing can be learnt from ``days``: no customers, or all with the same outcome."""
     listed = ", ".join(day_literal(day) for day in days)
-    total, churned = connection.execute(
+    [(total, churned)] = connection.execute(
         f"select count(*), coalesce(sum(churned::int), 0) from examples where split_date in ({listed})"
-    ).fetchone()
+    ).fetchall()
     if total == 0:
         return f"no customer had an order by {max(days)}"
     if churned in (0, total):
