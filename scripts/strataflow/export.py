@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from strataflow.durable import sha256
+from strataflow.durable import json_text, sha256
 from strataflow.errors import StepFailed
 
 if TYPE_CHECKING:
@@ -150,6 +150,13 @@ def export_spreadsheet(
         f"order by {order}) to {literal(path)} (format csv, header)"
     )
     return {**_file_entry(path, folder), "rows": entry["rows"]}
+
+
+def export_document(folder: Path, name: str, content: dict[str, Any]) -> dict[str, Any]:
+    """Write ``content`` as JSON to ``folder/name`` and return the file's entry in the manifest."""
+    path = folder / name
+    path.write_text(json_text(content), encoding="utf-8")
+    return _file_entry(path, folder)
 
 
 def export_database(
