@@ -152,11 +152,14 @@ def export_spreadsheet(
     return {**_file_entry(path, folder), "rows": entry["rows"]}
 
 
-def export_document(folder: Path, name: str, content: dict[str, Any]) -> dict[str, Any]:
-    """Write ``content`` as JSON to ``folder/name`` and return the file's entry in the manifest."""
-    path = folder / name
-    path.write_text(json_text(content), encoding="utf-8")
-    return _file_entry(path, folder)
+def export_model_card(folder: Path, card: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Write the churn model's card as ``model_card.json`` and ``model_card.html``; their manifest entries by name."""
+    from strataflow.prediction.card_page import page
+
+    texts = {"model_card.json": json_text(card), "model_card.html": page(card)}
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return {name: _file_entry(folder / name, folder) for name in texts}
 
 
 def export_database(

@@ -203,11 +203,7 @@ def _fill(staging: Path, build: Build, gate: dict[str, Any]) -> dict[str, Any]:
             for name in export.SPREADSHEETS
             if name in tables
         }
-        documents = {
-            name: export.export_document(staging, f"{name}.json", build.meta[name])
-            for name in ("model_card",)
-            if name in build.meta
-        }
+        documents = export.export_model_card(staging, build.meta["model_card"]) if "model_card" in build.meta else {}
         manifest = _manifest(build, gate, tables, spreadsheets) | {"documents": documents}
         (staging / MANIFEST).write_text(json_text(manifest), encoding="utf-8")
         export.export_database(connection, staging, tables, build.meta["published"], _about(staging, manifest))

@@ -22,6 +22,7 @@ scores as (
 features as (
 
     select customer_id, days_last_horizon, coupon_share, discount_share from {{ ref('int_customer_features_computed') }}
+    {{ 'where 1 = 0' if not var('churn_scoring_sql') }}
 
 ),
 
@@ -99,11 +100,7 @@ explained as (
         || rhythms.rhythm_days || ' days' as no_reason
     from segments
     inner join scores on segments.customer_id = scores.customer_id
-    {% if var('churn_scoring_sql') -%}
-    inner join features on segments.customer_id = features.customer_id
-    {%- else -%}
-    left join (select * from features where 1 = 0) as features on segments.customer_id = features.customer_id
-    {%- endif %}
+    left join features on segments.customer_id = features.customer_id
     inner join rhythms on segments.customer_id = rhythms.customer_id
     inner join orders on segments.customer_id = orders.customer_id
     left join interactions on segments.customer_id = interactions.customer_id
