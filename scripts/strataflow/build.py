@@ -11,10 +11,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from strataflow.durable import json_text, sync, write_json
 from strataflow.errors import StepFailed, UsageError
 from strataflow.home import Home
 from strataflow.lake import Received, received
+from strataflow.prediction import lifetime_value
+from strataflow.prediction.training import model_in_force, rule, score_lifetime_value
 from strataflow.project import Project
 from strataflow.rules import code_version, expectations_hash, ledger_rules_hash, rules_hash
 from strataflow.sources import Shop
@@ -94,20 +97,37 @@ def build(
     """
     known = received(home, known_at or as_of)
     rules = ledger_rules_hash(project)
-    store = ledger.kept(home, rules)
-    ledger.clean(home, store)
-    valid = ledger.valid_through(store, known)
+    ledger.clean(home, ledger.kept(home, rules))
     scratch = home.scratch / f"build-{as_of}"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     database = scratch / "build.duckdb"
-    _run_dbt(project, home, database, _run_vars(home, shop, as_of, known, valid), progress)
+    in_force = model_in_force(home, project, as_of, partial(_build_ledgers, home, project, shop))
+    store = ledger.kept(home, rules)
+    valid = ledger.valid_through(store, known)
+    run_vars = _run_vars(home, shop, as_of, known, valid) | in_force.dbt_vars()
+    _run_dbt(project, home, database, run_vars, progress)
+    score_lifetime_value(database, in_force, as_of, float(rule(project, "ltv_discount_rate")))
     ledger.keep(home, store, valid, known, database)
-    meta = _describe(project, home, shop, as_of, known, database)
+    meta = _describe(project, home, shop, as_of, known, database) | {"model_card": in_force.card}
     folder = build_folder(home, as_of, known.known_at)
     _move_into_place(database, folder, meta)
     shutil.rmtree(scratch, ignore_errors=True)
     return Build(folder / "build.duckdb", as_of, known.known_at, meta)
+
+
+def _build_ledgers(home: Home, project: Project, shop: Shop, known: Received) -> None:
+    """Bring the kept ledgers up to ``known.known_at`` and no further, for training as of that day."""
+    store = ledger.kept(home, ledger_rules_hash(project))
+    valid = ledger.valid_through(store, known)
+    scratch = home.scratch / f"ledgers-{known.known_at}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    run_vars = _run_vars(home, shop, known.known_at, known, valid)
+    selected = ["--select", *(f"+int_{name}_appended" for name in ledger.LEDGERS)]
+    _run_dbt(project, home, scratch / "build.duckdb", run_vars, None, selected)
+    ledger.keep(home, store, valid, known, scratch / "build.duckdb")
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _fingerprint(project: Project, shop: Shop, as_of: date, known: Received) -> str:
@@ -138,7 +158,14 @@ def _run_vars(home: Home, shop: Shop, as_of: date, known: Received, valid: date 
     }
 
 
-def _run_dbt(project: Project, home: Home, database: Path, run_vars: dict[str, Any], progress: Progress | None) -> None:
+def _run_dbt(
+    project: Project,
+    home: Home,
+    database: Path,
+    run_vars: dict[str, Any],
+    progress: Progress | None,
+    selected: Sequence[str] = (),
+) -> None:
     from dbt.cli.main import dbtRunner
 
     logs = home.root / "logs"
@@ -146,7 +173,7 @@ def _run_dbt(project: Project, home: Home, database: Path, run_vars: dict[str, A
         "--quiet", "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check",
         "--log-path", str(logs), "build", "--exclude-resource-type", "unit_test",
         "--project-dir", str(project.dbt), "--profiles-dir", str(project.dbt),
-        "--target-path", str(_dbt_target(home)), "--vars", json.dumps(run_vars),
+        "--target-path", str(_dbt_target(home)), "--vars", json.dumps(run_vars), *selected,
     ]  # fmt: skip
     with _build_environment(database):
         outcome = dbtRunner(callbacks=[_reporter(progress)] if progress else []).invoke(arguments)
@@ -264,6 +291,7 @@ def _published_tables(home: Home) -> dict[str, Any]:
                     for name, column in node["columns"].items()
                 },
             }
+    tables[lifetime_value.TABLE] = lifetime_value.PUBLISHED
     return dict(sorted(tables.items()))
 
 

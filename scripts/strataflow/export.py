@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from strataflow.durable import sha256
+from strataflow.durable import json_text, sha256
 from strataflow.errors import StepFailed
 
 if TYPE_CHECKING:
@@ -150,6 +150,16 @@ def export_spreadsheet(
         f"order by {order}) to {literal(path)} (format csv, header)"
     )
     return {**_file_entry(path, folder), "rows": entry["rows"]}
+
+
+def export_model_card(folder: Path, card: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Write the churn model's card as ``model_card.json`` and ``model_card.html``; their manifest entries by name."""
+    from strataflow.prediction.card_page import page
+
+    texts = {"model_card.json": json_text(card), "model_card.html": page(card)}
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return {name: _file_entry(folder / name, folder) for name in texts}
 
 
 def export_database(

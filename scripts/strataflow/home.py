@@ -68,6 +68,11 @@ class Home:
         return self.root / "builds"
 
     @property
+    def models(self) -> Path:
+        """Models trained weekly and their cards: ``models/D/``."""
+        return self.root / "models"
+
+    @property
     def gates(self) -> Path:
         """Reports and failing rows of the gates: ``gates/D/<gate>/``."""
         return self.root / "gates"

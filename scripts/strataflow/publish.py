@@ -203,7 +203,8 @@ def _fill(staging: Path, build: Build, gate: dict[str, Any]) -> dict[str, Any]:
             for name in export.SPREADSHEETS
             if name in tables
         }
-        manifest = _manifest(build, gate, tables, spreadsheets)
+        documents = export.export_model_card(staging, build.meta["model_card"]) if "model_card" in build.meta else {}
+        manifest = _manifest(build, gate, tables, spreadsheets) | {"documents": documents}
         (staging / MANIFEST).write_text(json_text(manifest), encoding="utf-8")
         export.export_database(connection, staging, tables, build.meta["published"], _about(staging, manifest))
     shutil.rmtree(spill, ignore_errors=True)
@@ -300,4 +301,4 @@ def _make_readable(root: Path) -> None:
 
 def _file_entries(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     of_tables = [entry for table in manifest["tables"].values() for entry in table["files"]]
-    return [*of_tables, *manifest["spreadsheets"].values()]
+    return [*of_tables, *manifest["spreadsheets"].values(), *manifest.get("documents", {}).values()]

@@ -13,6 +13,19 @@ rhythms as (
 
 ),
 
+scores as (
+
+    select * from {{ ref('int_customer_churn_scored') }}
+
+),
+
+features as (
+
+    select customer_id, days_last_horizon, coupon_share, discount_share from {{ ref('int_customer_features_computed') }}
+    {{ 'where 1 = 0' if not var('churn_scoring_sql') }}
+
+),
+
 orders as (
 
     select customer_id, refunded_orders from {{ ref('int_customer_orders_summed') }}
@@ -73,9 +86,21 @@ explained as (
                 then 'interactions_stopped: ' || {{ days_between('interactions.last_action_date', as_of()) }}
                     || ' days since the last interaction of their own'
         end as interaction_reason,
+        case
+            when scores.because_activity >= {{ var('churn_reason_log_odds') }}
+                then 'orders_less: ' || features.days_last_horizon || ' order days in the last {{ var("churn_horizon_days") }} days'
+        end as activity_reason,
+        case
+            when scores.because_discounts >= {{ var('churn_reason_log_odds') }}
+                and greatest(features.coupon_share, features.discount_share) >= {{ var('coupon_user_share') }}
+                then 'buys_on_discount: a coupon in ' || cast(round(100 * features.coupon_share) as integer)
+                    || '% of the orders, ' || cast(round(100 * features.discount_share) as integer) || '% of the price discounted'
+        end as discount_reason,
         'within_rhythm: ' || rhythms.silence_days || ' days since the last order, expected every '
         || rhythms.rhythm_days || ' days' as no_reason
     from segments
+    inner join scores on segments.customer_id = scores.customer_id
+    left join features on segments.customer_id = features.customer_id
     inner join rhythms on segments.customer_id = rhythms.customer_id
     inner join orders on segments.customer_id = orders.customer_id
     left join interactions on segments.customer_id = interactions.customer_id
@@ -103,7 +128,7 @@ ranked as (
 
         ---------- why, and what to do
         coalesce(
-            nullif(concat_ws('; ', silence_reason, single_order_reason, refund_reason, interaction_reason), ''), no_reason
+            nullif(concat_ws('; ', silence_reason, single_order_reason, activity_reason, discount_reason, refund_reason, interaction_reason), ''), no_reason
         ) as reasons,
         action_en as suggested_action,
         action_zh as suggested_action_zh

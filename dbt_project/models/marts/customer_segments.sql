@@ -44,7 +44,7 @@ interactions as (
 
 churn as (
 
-    select * from {{ ref('int_customer_churn_estimated') }}
+    select * from {{ ref('int_customer_churn_scored') }}
 
 ),
 

@@ -1,0 +1,104 @@
+"""What a model may know of a customer at the end of a day, and what came after it.
+
+The features are one dbt macro, ``customer_features``. The daily build renders it for
+the day of the run; here the very same text is rendered for the past days a model
+learns from, over the same ledgers, so that training and scoring can't drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+from strataflow.project import Project
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Ledgers:
+    """SQL relations to read from: a table's name or a ``read_parquet(...)`` call.
+
+    Attributes:
+        orders: signed order versions, columns of int_order_ledger.
+        interactions: columns of int_interaction_ledger.
+        kinds: columns of the seed interaction_kinds.
+    """
+
+    orders: str
+    interactions: str
+    kinds: str
+
+
+def day_literal(day: date) -> str:
+    """``day`` as SQL."""
+    return f"cast('{day}' as date)"
+
+
+def features_sql(project: Project, ledgers: Ledgers, day: date, horizon: int, customers: str | None = None) -> str:
+    """The query for features as of ``day``: one row per customer with a valid order by then."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(  # renders SQL from the project's own files, never a page
+        loader=FileSystemLoader(project.dbt / "macros"),
+        undefined=StrictUndefined,
+        extensions=["jinja2.ext.do"],
+        autoescape=False,  # noqa: S701
+    )
+    environment.globals.update(
+        none=None, days_between=lambda earlier, later: f"cast(date_diff('day', {earlier}, {later}) as integer)"
+    )
+    macros = environment.get_template("customer_features.sql").make_module()
+    return macros.customer_features(
+        ledgers.orders, ledgers.interactions, ledgers.kinds, day_literal(day), horizon, customers
+    )
+
+
+def examples(
+    connection: duckdb.DuckDBPyConnection,
+    project: Project,
+    ledgers: Ledgers,
+    splits: Sequence[date],
+    horizon: int,
+    known_at: date,
+    customers: str | None = None,
+) -> pa.Table:
+    """Features as of each split and what happened in the ``horizon`` days after it.
+
+    Args:
+        known_at: labels are taken from what was received by then; the features of a
+            split only from what was received by the split.
+        customers: relation with customer_id to restrict to.
+
+    Returns:
+        the features, ``split_date`` and ``churned`` (no valid order in the horizon),
+        sorted by split and customer_id.
+    """
+    parts = [
+        f"""
+        select cast('{split}' as date) as split_date, features.*, later.customer_id is null as churned
+        from ({features_sql(project, ledgers, split, horizon, customers)}) as features
+        left join ({_ordered_within(ledgers, split, horizon, known_at)}) as later using (customer_id)
+        """
+        for split in splits
+    ]
+    return connection.sql(
+        f"select * from ({' union all '.join(parts)}) order by split_date, customer_id"
+    ).to_arrow_table()
+
+
+def _ordered_within(ledgers: Ledgers, split: date, horizon: int, known_at: date) -> str:
+    """Customers with a valid order in the ``horizon`` days after ``split``."""
+    return f"""
+        select distinct customer_id from (
+            select customer_id, order_date from {ledgers.orders}
+            where order_date > {day_literal(split)} and order_date <= {day_literal(split)} + {horizon}
+                and received_date <= {day_literal(known_at)}
+            group by customer_id, order_date
+            having sum(valid_orders) > 0
+        )
+    """
