@@ -1,0 +1,45 @@
+@dataclass(frozen=True)
+class Subject:
+    """What a page is about, and the connection that its numbers come from.
+
+    ``window_days`` and ``horizon_days`` are the rules in force: the RFM window
+    and the horizon of the churn probability.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    home: Home
+    as_of: date
+    known_at: date
+    build_id: str
+    currency: str
+    window_days: int
+    horizon_days: int
+    gate: Mapping[str, Any] | None = None
+
+    def chart(self, key: str, rows: Sequence[Row], draw: charts.Draw) -> charts.Chart:
+        """A chart whose money is in the shop's currency."""
+        return charts.chart(key, rows, self.currency, draw)
+
+    def column(self, key: str, kind: str = "text") -> Column:
+        """A column with its title from the texts."""
+        return Column(say(f"columns.{key}", currency=self.currency), kind)
+
+    def columns(self, text: str, numbers: str) -> list[Column]:
+        """Columns of text, then of numbers, by their keys, each of the kind that its text needs."""
+        short, wide = {"last_order", "last_day", "last_rows"}, {"why", "action", "meaning", "reasons"}
+        kinds = {**dict.fromkeys(short, "short"), **dict.fromkeys(wide, "wide")}
+        listed = [(key, kinds.get(key, "text")) for key in text.split()] + [(key, "number") for key in numbers.split()]
+        return [self.column(key, kind) for key, kind in listed]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What several sections tell of: the headline now and before, the classes, whether the ledger can be asked."""
+
+    now: Headline
+    classes: list[Row]
+    before: Headline | None
+    earlier: history.EarlierDay | None
+    ledger_agrees: bool
+
+
