@@ -22,8 +22,8 @@ from websockets.sync.client import ClientConnection, connect
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-extensions", "--mute-audio", "--hide-scrollbars",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions", "--mute-audio", "--hide-scrollbars",
     "--disable-dev-shm-usage", "--force-color-profile=srgb", "--lang=en-US", "--remote-debugging-port=0",
 )  # fmt: skip
 PATIENCE_SECONDS = 60
@@ -39,7 +39,9 @@ def browser(profile: Path) -> Iterator[Browser]:
     program = next(filter(None, map(shutil.which, PROGRAMS)))
     profile.mkdir(parents=True, exist_ok=True)
     with (profile / "chromium.log").open("wb") as log:
-        process = subprocess.Popen([program, *FLAGS, f"--user-data-dir={profile}", "about:blank"], stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"], stdout=log, stderr=log
+        )
         try:
             yield Browser(_endpoint(profile, process))
         finally:
@@ -64,7 +66,9 @@ class Browser:
     endpoint: str
 
     @contextmanager
-    def page(self, path: Path, *, width: int, height: int = 900, query: str = "", phone: bool = False) -> Iterator[Page]:
+    def page(
+        self, path: Path, *, width: int, height: int = 900, query: str = "", phone: bool = False
+    ) -> Iterator[Page]:
         """A tab that has loaded the file at ``path``."""
         with connect(self.endpoint, max_size=None, proxy=None) as socket:
             page = Page(socket)
@@ -148,7 +152,9 @@ class Page:
                 details = told["exceptionDetails"]
                 self.complaints.append(details.get("exception", {}).get("description") or details["text"])
             case "Runtime.consoleAPICalled" if told["type"] in {"error", "warning", "assert"}:
-                self.complaints.append(" ".join(str(each.get("value", each.get("description"))) for each in told["args"]))
+                self.complaints.append(
+                    " ".join(str(each.get("value", each.get("description"))) for each in told["args"])
+                )
             case "Log.entryAdded" if told["entry"]["level"] in {"error", "warning"}:
                 self.complaints.append(told["entry"]["text"])
             case "Network.requestWillBeSent":

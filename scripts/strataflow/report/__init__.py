@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 PAGE = "index.html"
 
 
-def write_report(
-    home: Home, project: Project, build: Build, gate: Mapping[str, Any] | None, target: Path
-) -> Path:
+def write_report(home: Home, project: Project, build: Build, gate: Mapping[str, Any] | None, target: Path) -> Path:
     """Write the page about a build into the folder ``target``.
 
     Args:

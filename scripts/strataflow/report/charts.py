@@ -37,7 +37,13 @@ COUNT = ",d"
 MONEY = ",.0f"
 
 _CELL = {"cornerRadius": 3, "stroke": "white", "strokeWidth": 2}
-_AXIS_TEXT = {"labelColor": MUTED, "titleColor": MUTED, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": 500}
+_AXIS_TEXT = {
+    "labelColor": MUTED,
+    "titleColor": MUTED,
+    "labelFontSize": 12,
+    "titleFontSize": 12,
+    "titleFontWeight": 500,
+}
 CONFIG: dict[str, Any] = {
     "font": FONT,
     "background": "transparent",
@@ -47,7 +53,7 @@ CONFIG: dict[str, Any] = {
         "labelPadding": 6, "titlePadding": 10, "labelOverlap": True,
     },
     "axisBand": {"grid": False, "labelOverlap": False},
-    "legend": {**_AXIS_TEXT, "orient": "top", "titleOrient": "left", "offset": 8, "symbolType": "square", "columnPadding": 14},
+    "legend": {**_AXIS_TEXT, "orient": "top", "offset": 8, "symbolType": "square", "columnPadding": 14},
     "text": {"fontSize": 12, "color": INK},
     "bar": {"cornerRadiusEnd": 3},
 }  # fmt: skip
@@ -117,7 +123,10 @@ def class_bars(measure: str, title: str, number_format: str) -> Draw:
                 _tip("share", voice("words.share"), number_format=PERCENT),
             ],
         )
-        return _sized(base.mark_bar().encode(color=_kinds(voice, legend=False)) + _end_label(base, "share"), voice.high(30, "position"))
+        return _sized(
+            base.mark_bar().encode(color=_kinds(voice, legend=False)) + _end_label(base, "share"),
+            voice.high(30, "position"),
+        )
 
     return draw
 
@@ -173,7 +182,8 @@ def flow(voice: Voice) -> alt.TopLevelMixin:
         labelAngle=0, labelExpr=f"{NARROW} ? split(datum.label, ' ')[0] : split(datum.label, ' ')", labelLimit=120
     )
     base = _rows().encode(
-        x=alt.X(voice.field("now"), type="nominal", sort=_by("to_position"), title=voice("axis.class_now"), axis=labels),
+        x=alt.X(voice.field("now"), type="nominal", sort=_by("to_position"), title=voice("axis.class_now"),
+                axis=labels),
         y=alt.Y(voice.field("then"), type="nominal", sort=_by("from_position"), title=voice("axis.class_then"),
                 axis=_row_labels()),
         tooltip=[
@@ -183,8 +193,10 @@ def flow(voice: Voice) -> alt.TopLevelMixin:
             _tip("share", voice("words.share_of_row"), number_format=PERCENT),
         ],
     )  # fmt: skip
-    moved = base.transform_filter("!datum.stays").mark_rect(**_CELL).encode(
-        color=alt.Color("share", type="quantitative", legend=None, scale=_heat_scale(maximum=0.5))
+    moved = (
+        base.transform_filter("!datum.stays")
+        .mark_rect(**_CELL)
+        .encode(color=alt.Color("share", type="quantitative", legend=None, scale=_heat_scale(maximum=0.5)))
     )
     stayed = base.transform_filter("datum.stays").mark_rect(**_CELL, color=LINE)
     text = base.mark_text(fontSize=alt.ExprRef(_phone_size(9, 12))).encode(
@@ -204,7 +216,14 @@ def ladder(voice: Voice) -> alt.TopLevelMixin:
     colors = alt.Scale(domain=["reached", "now"], range=[SKY, BLUE])
     base = _rows().encode(
         y=_names(voice, width=92),
-        x=alt.X("customers", type="quantitative", title=voice("axis.customers"), axis=_few(), scale=voice.room_for("customers"), stack=None),
+        x=alt.X(
+            "customers",
+            type="quantitative",
+            title=voice("axis.customers"),
+            axis=_few(),
+            scale=voice.room_for("customers"),
+            stack=None,
+        ),
     )
     bars = base.mark_bar().encode(
         color=alt.Color("series", type="nominal", scale=colors, legend=legend),
@@ -220,10 +239,15 @@ def ladder(voice: Voice) -> alt.TopLevelMixin:
 
 
 def cohorts(voice: Voice) -> alt.TopLevelMixin:
-    """First-order month × months since, coloured by the share that ordered. Columns: cohort, position, months_since, share."""
+    """First-order month × months since, coloured by the share that ordered.
+
+    Columns: cohort, position, months_since, customers, share, percent.
+    """
     base = _rows().encode(
-        x=alt.X("months_since", type="ordinal", title=voice("axis.months_since"), axis=alt.Axis(labelAngle=0, orient="top")),
-        y=alt.Y(voice.field("cohort"), type="nominal", sort=_by("position"), title=voice("axis.cohort"), axis=_row_labels()),
+        x=alt.X("months_since", type="ordinal", title=voice("axis.months_since"),
+                axis=alt.Axis(labelAngle=0, orient="top")),
+        y=alt.Y(voice.field("cohort"), type="nominal", sort=_by("position"), title=voice("axis.cohort"),
+                axis=_row_labels()),
         tooltip=[
             _tip(voice.field("cohort"), voice("axis.cohort"), "nominal"),
             _tip("months_since", voice("axis.months_since"), "ordinal"),
@@ -243,8 +267,20 @@ def cohorts(voice: Voice) -> alt.TopLevelMixin:
 
 def concentration(voice: Voice) -> alt.TopLevelMixin:
     """Share of revenue over share of buyers, best first. Columns: buyers, revenue (fractions), is_top, label."""
-    x = alt.X("buyers", type="quantitative", title=voice("axis.share_of_buyers"), axis=_few(".0%"), scale=alt.Scale(domain=[0, 1]))
-    y = alt.Y("revenue", type="quantitative", title=voice("axis.share_of_revenue"), axis=_few(".0%"), scale=alt.Scale(domain=[0, 1]))
+    x = alt.X(
+        "buyers",
+        type="quantitative",
+        title=voice("axis.share_of_buyers"),
+        axis=_few(".0%"),
+        scale=alt.Scale(domain=[0, 1]),
+    )
+    y = alt.Y(
+        "revenue",
+        type="quantitative",
+        title=voice("axis.share_of_revenue"),
+        axis=_few(".0%"),
+        scale=alt.Scale(domain=[0, 1]),
+    )
     tips = [
         _tip("buyers", voice("axis.share_of_buyers"), number_format=PERCENT),
         _tip("revenue", voice("axis.share_of_revenue"), number_format=PERCENT),
@@ -258,24 +294,31 @@ def concentration(voice: Voice) -> alt.TopLevelMixin:
     catch = base.mark_point(size=120, opacity=0, filled=True).encode(tooltip=tips)
     top = base.transform_filter("datum.is_top")
     dot = top.mark_point(size=110, filled=True, color=VERMILION, opacity=1).encode(tooltip=tips)
-    label = top.mark_text(align="left", dx=12, dy=12, fontSize=13, fontWeight=600).encode(text=alt.Text("label", type="nominal"))
+    label = top.mark_text(align="left", dx=12, dy=12, fontSize=13, fontWeight=600).encode(
+        text=alt.Text("label", type="nominal")
+    )
     return _sized(alt.layer(equal, area, line, catch, dot, label), 300)
 
 
 def churn_spread(voice: Voice) -> alt.TopLevelMixin:
-    """Where the churn probabilities of a class lie. Columns: name, position, kind, p10, p25, p50, p75, p90, customers."""
+    """Where the churn probabilities of a class lie. Columns: name, position, kind, p10, p25, p50, p75, p90."""
     axis = voice("axis.churn_probability")
     base = _rows().encode(
         y=_names(voice),
         tooltip=[
             _tip(voice.field("name"), voice("words.class"), "nominal"),
             _tip("customers", voice("axis.customers"), number_format=COUNT),
-            *(_tip(f"p{share}", voice("words.percentile", percent=share), number_format=PERCENT) for share in (10, 25, 50, 75, 90)),
+            *(
+                _tip(f"p{share}", voice("words.percentile", percent=share), number_format=PERCENT)
+                for share in (10, 25, 50, 75, 90)
+            ),
         ],
     )
     x = {"type": "quantitative", "title": axis, "axis": _few(".0%"), "scale": alt.Scale(domain=[0, 1])}
     whisker = base.mark_rule(color=GREY, strokeWidth=2).encode(x=alt.X("p10", **x), x2="p90")
-    box = base.mark_bar(size=14, cornerRadius=3).encode(x=alt.X("p25", **x), x2="p75", color=_kinds(voice, legend=False))
+    box = base.mark_bar(size=14, cornerRadius=3).encode(
+        x=alt.X("p25", **x), x2="p75", color=_kinds(voice, legend=False)
+    )
     median = base.mark_tick(color=INK, thickness=3, size=22).encode(x=alt.X("p50", **x))
     return _sized(alt.layer(whisker, box, median), voice.high(30, "position"))
 
@@ -340,8 +383,20 @@ def tag_groups(voice: Voice) -> alt.TopLevelMixin:
 def value_bars(voice: Voice) -> alt.TopLevelMixin:
     """The most frequent values of one tag. Columns: value, position, customers, share."""
     base = _rows().encode(
-        y=alt.Y("value", type="nominal", sort=_by("position"), title=None, axis=alt.Axis(labelLimit=NAME_WIDTH, labelFontSize=NAME_SIZE, labelColor=INK)),
-        x=alt.X("customers", type="quantitative", title=voice("axis.customers"), axis=_few(), scale=voice.room_for("customers")),
+        y=alt.Y(
+            "value",
+            type="nominal",
+            sort=_by("position"),
+            title=None,
+            axis=_name_labels(),
+        ),
+        x=alt.X(
+            "customers",
+            type="quantitative",
+            title=voice("axis.customers"),
+            axis=_few(),
+            scale=voice.room_for("customers"),
+        ),
         tooltip=[
             _tip("value", voice("words.value"), "nominal"),
             _tip("customers", voice("axis.customers"), number_format=COUNT),
@@ -358,14 +413,17 @@ def landing_calendar(days: list[date]) -> Draw:
         weekly = [str(day) for day in days[::7]]
         states = {state: voice(f"words.landing_{state}") for state in ("rows", "empty", "missing")}
         base = _rows().encode(
-            x=alt.X("day", type="ordinal", title=voice("axis.day_received"), scale=alt.Scale(domain=[str(day) for day in days]),
+            x=alt.X("day", type="ordinal", title=voice("axis.day_received"),
+                    scale=alt.Scale(domain=[str(day) for day in days]),
                     axis=alt.Axis(values=weekly, labelExpr="slice(datum.label, 5)", labelAngle=0)),
-            y=alt.Y("source", type="nominal", title=None, axis=alt.Axis(labelLimit=NAME_WIDTH, labelFontSize=NAME_SIZE, labelColor=INK)),
+            y=alt.Y("source", type="nominal", title=None, axis=_name_labels()),
         )  # fmt: skip
         colors = alt.Scale(domain=list(states), range=[BLUE, "#c3ccd5", FAINT])
         cells = base.mark_rect(cornerRadius=2, stroke="white", strokeWidth=1).encode(
             color=alt.Color("state", type="nominal", scale=colors, legend=_legend(states)),
-            opacity=alt.Opacity("fill", type="quantitative", legend=None, scale=alt.Scale(domain=[0, 1], range=[0.3, 1])),
+            opacity=alt.Opacity(
+                "fill", type="quantitative", legend=None, scale=alt.Scale(domain=[0, 1], range=[0.3, 1])
+            ),
             tooltip=[
                 _tip("source", voice("words.source"), "nominal"),
                 _tip("day", voice("axis.day_received"), "nominal"),
@@ -385,7 +443,9 @@ def refused_rows(voice: Voice) -> alt.TopLevelMixin:
     """Refused rows per source and reason. Columns: name, position, rows, source, reason."""
     base = _rows().encode(
         y=_names(voice),
-        x=alt.X("rows", type="quantitative", title=voice("axis.rows_refused"), axis=_few(), scale=voice.room_for("rows")),
+        x=alt.X(
+            "rows", type="quantitative", title=voice("axis.rows_refused"), axis=_few(), scale=voice.room_for("rows")
+        ),
         tooltip=[
             _tip("source", voice("words.source"), "nominal"),
             _tip(voice.field("reason"), voice("words.reason"), "nominal"),
@@ -419,13 +479,19 @@ def _by(column: str) -> alt.EncodingSortField:
 def _names(voice: Voice, width: int | None = None) -> alt.Y:
     return alt.Y(
         voice.field("name"), type="nominal", sort=_by("position"), title=None,
-        axis=alt.Axis(labelLimit=width or NAME_WIDTH, labelFontSize=NAME_SIZE, labelColor=INK),
+        axis=_name_labels(width),
     )  # fmt: skip
+
+
+def _name_labels(width: int | None = None) -> alt.Axis:
+    return alt.Axis(labelLimit=width or NAME_WIDTH, labelFontSize=NAME_SIZE, labelColor=INK)
 
 
 def _row_labels() -> alt.Axis:
     """Names of the rows of a heat map, smaller on a phone."""
-    return alt.Axis(labelLimit=alt.ExprRef(f"{NARROW} ? 142 : 210"), labelFontSize=alt.ExprRef(_phone_size(10, 12)), labelColor=INK)
+    return alt.Axis(
+        labelLimit=alt.ExprRef(f"{NARROW} ? 142 : 210"), labelFontSize=alt.ExprRef(_phone_size(10, 12)), labelColor=INK
+    )
 
 
 def _few(number_format: str = "~s") -> alt.Axis:

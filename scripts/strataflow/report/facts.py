@@ -121,9 +121,7 @@ def headline(connection: duckdb.DuckDBPyConnection, segments: str = SEGMENTS) ->
     )
 
 
-def concentration(
-    connection: duckdb.DuckDBPyConnection, percents: list[int], segments: str = SEGMENTS
-) -> list[Row]:
+def concentration(connection: duckdb.DuckDBPyConnection, percents: list[int], segments: str = SEGMENTS) -> list[Row]:
     """What the best customers bring: the top 1%, 2%, ... of those who bought in the window.
 
     The top p% of n customers are the first ``ceil(n * p / 100)`` by revenue, so
@@ -485,5 +483,7 @@ def tag_values(connection: duckdb.DuckDBPyConnection) -> list[Row]:
 
 def last_events(connection: duckdb.DuckDBPyConnection) -> Row:
     """The newest business dates that the build has seen: last_order_date, last_activity_date."""
-    query = f"select max(last_order_date) as last_order_date, max(last_activity_date) as last_activity_date from {SEGMENTS}"
+    query = (
+        f"select max(last_order_date) as last_order_date, max(last_activity_date) as last_activity_date from {SEGMENTS}"
+    )
     return rows(connection, query)[0]

@@ -131,7 +131,7 @@ def _first_comparable(connection: duckdb.DuckDBPyConnection, home: Home, days: o
     for day in days:
         version = version_of(home, day)
         segments = _segments(version) if version else None
-        if segments and _COMPARED <= _columns(connection, segments):
+        if segments and _columns(connection, segments) >= _COMPARED:
             return EarlierDay(day, segments)
     return None
 

@@ -62,10 +62,10 @@ def chart_library() -> str:
 
     Made once per process: bundling takes seconds and the result never differs.
     """
-    import altair
+    import altair as alt
     import vl_convert
 
-    version = altair.SCHEMA_VERSION.removeprefix("v").rpartition(".")[0]
+    version = alt.SCHEMA_VERSION.removeprefix("v").rpartition(".")[0]
     return vl_convert.javascript_bundle(vl_version=version).replace("</script", "<\\/script")
 
 
@@ -104,5 +104,3 @@ def _digest(script: str) -> str:
 
 def _template(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
-
-

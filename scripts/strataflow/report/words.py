@@ -87,6 +87,12 @@ def _filled(text: str, language: str, values: Mapping[str, object]) -> str:
     return text.format_map(plain)
 
 
+def joined(texts: Iterable[Both], english: str = " ", chinese: str = "") -> Both:
+    """Several texts as one, with what stands between them in each language."""
+    listed = list(texts)
+    return Both(english.join(text.en for text in listed), chinese.join(text.zh for text in listed))
+
+
 def count(number: int | None) -> str:
     """1234 as ``1,234``."""
     return NOTHING if number is None else f"{number:,}"
@@ -124,13 +130,13 @@ def percent(fraction: Decimal | float | None, digits: int = 1) -> str:
     """0.1234 as ``12.3%``; what is not quite all or none never reads as if it were."""
     if fraction is None:
         return NOTHING
-    exact = Decimal(str(fraction))
+    exact, whole = Decimal(str(fraction)) * 100, Decimal(100)
     step = Decimal(1).scaleb(-digits)
-    shown = rounded(exact * 100, step)
+    shown = rounded(exact, step)
     if shown == 0 and exact > 0:
         return f"<{step}%"
-    if shown == 100 and exact < 1:
-        return f">{100 - step}%"
+    if shown == whole and exact < whole:
+        return f">{whole - step}%"
     return f"{shown:,}%".replace("-", "−")
 
 
@@ -139,6 +145,11 @@ def day(value: date | None) -> Both:
     if value is None:
         return Both(NOTHING, NOTHING)
     return Both(f"{value.day} {_MONTHS[value.month - 1]} {value.year}", f"{value.year}年{value.month}月{value.day}日")
+
+
+def short_day(value: date | None) -> str:
+    """A date for a table, ``2024-01-31``."""
+    return NOTHING if value is None else str(value)
 
 
 def month(value: date) -> Both:

@@ -1,15 +1,43 @@
+"""The RFM classes: how large they are, what they bring, which scores make them, and who moved between them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from strataflow.report import charts, facts, history
+from strataflow.report.blocks import Cell, Figure, Figures, Note, Part, Section, Table
+from strataflow.report.facts import Headline, Row
+from strataflow.report.sections.subject import Overview, Subject, beside, customers_in, kind_of, section
+from strataflow.report.words import (
+    NOTHING,
+    Both,
+    amounts,
+    count,
+    day,
+    name_of,
+    percent,
+    say,
+    say_if_known,
+    share,
+    signed,
+)
+
+LARGEST_MOVES = 10
+
 
 def changes(subject: Subject, overview: Overview) -> Section:
     """Who came to and left each class since the last published day."""
     if overview.earlier is None:
-        return _section("changes", None, [Note(say("notes.no_earlier_day"))])
+        return section("changes", None, [Note(say("notes.no_earlier_day"))])
     found = history.moves(subject.connection, overview.earlier)
     moved = [row for row in found if row["class_then"] != row["class_now"]]
     lead = say(
         "leads.changes",
         day=day(overview.earlier.day),
-        new=count(_sum(row for row in found if row["class_then"] is None)),
-        moved=count(_sum(row for row in moved if row["class_then"] is not None and row["class_now"] is not None)),
+        new=count(customers_in(row for row in found if row["class_then"] is None)),
+        moved=count(
+            customers_in(row for row in moved if row["class_then"] is not None and row["class_now"] is not None)
+        ),
     )
     per_class = [_class_changes(each, found) for each in overview.classes]
     table = Table(
@@ -17,19 +45,23 @@ def changes(subject: Subject, overview: Overview) -> Section:
         say("page.numbers"),
         subject.columns("class", "before joined left now net"),
         [
-            [name_of(row), *(count(row[key]) for key in ("before", "joined", "left", "now")), signed(row["now"] - row["before"])]
+            [
+                name_of(row),
+                *(count(row[key]) for key in ("before", "joined", "left", "now")),
+                signed(row["now"] - row["before"]),
+            ]
             for row in per_class
         ],
         folded=True,
     )
     if not moved:
-        return _section("changes", lead, [Note(say("notes.nobody_moved")), table])
+        return section("changes", lead, [Note(say("notes.nobody_moved")), table])
     rows = [
         {**row, "name": name_of(row), "direction": direction, "customers": row[direction] * sign}
         for row in per_class
         for direction, sign in (("joined", 1), ("left", -1))
     ]
-    return _section("changes", lead, [_figures(subject, ("changes", rows, charts.changes, "changes_note")), table])
+    return section("changes", lead, [beside(subject, ("changes", rows, charts.changes, "changes_note")), table])
 
 
 def _class_changes(each: Row, moves: list[Row]) -> Row:
@@ -38,9 +70,9 @@ def _class_changes(each: Row, moves: list[Row]) -> Row:
     now = [row for row in moves if row["class_now"] == key]
     return {
         "name_en": each["name_en"], "name_zh": each["name_zh"], "position": each["position"],
-        "before": _sum(then), "now": _sum(now),
-        "joined": _sum(row for row in now if row["class_then"] != key),
-        "left": _sum(row for row in then if row["class_now"] != key),
+        "before": customers_in(then), "now": customers_in(now),
+        "joined": customers_in(row for row in now if row["class_then"] != key),
+        "left": customers_in(row for row in then if row["class_now"] != key),
     }  # fmt: skip
 
 
@@ -51,7 +83,7 @@ def classes(subject: Subject, overview: Overview) -> Section:
         {
             **row,
             "name": name_of(row),
-            "kind": _kind(row),
+            "kind": kind_of(row),
             "customer_share": share(row["customers"], now.customers),
             "revenue_share": share(row["revenue"], now.revenue),
         }
@@ -59,7 +91,7 @@ def classes(subject: Subject, overview: Overview) -> Section:
     ]
     sizes = [{**row, "share": row["customer_share"] or Decimal(0)} for row in rows]
     revenues = [{**row, "share": row["revenue_share"] or Decimal(0)} for row in rows]
-    figures = _figures(
+    figures = beside(
         subject,
         ("class_customers", sizes, charts.class_bars("customers", "axis.customers", charts.COUNT), "class_bars_note"),
         ("class_revenue", revenues, charts.class_bars("revenue", "axis.revenue", charts.MONEY), "class_bars_note"),
@@ -70,7 +102,7 @@ def classes(subject: Subject, overview: Overview) -> Section:
         subject.columns("class", "customers share revenue revenue_share revenue_each orders"),
         _class_cells(rows, now),
     )
-    return _section("classes", _classes_lead(rows, now), [figures, table])
+    return section("classes", _classes_lead(rows, now), [figures, table])
 
 
 def _classes_lead(rows: list[Row], now: Headline) -> Both | None:
@@ -105,7 +137,7 @@ def scores(subject: Subject, overview: Overview) -> Section:
     """Recency score × frequency score, and what each score means."""
     found = facts.scores(subject.connection)
     if not found:
-        return _section("scores", None, [Note(say("notes.no_orders"))])
+        return section("scores", None, [Note(say("notes.no_orders"))])
     rows = [{**row, "revenue_per_customer": row["revenue"] / row["customers"]} for row in found]
     for measure in ("customers", "revenue_per_customer"):
         largest = max(row[measure] for row in rows)
@@ -116,15 +148,15 @@ def scores(subject: Subject, overview: Overview) -> Section:
     best = [row for row in rows if (row["recency_score"], row["frequency_score"]) == highest]
     lead = say(
         "leads.scores",
-        best=count(_sum(best)),
+        best=count(customers_in(best)),
         share=percent(share(sum((row["revenue"] for row in best), Decimal(0)), overview.now.revenue)),
     )
-    figures = _figures(
+    figures = beside(
         subject,
         ("score_customers", rows, charts.score_map("customers", charts.COUNT, highest), "score_note"),
         ("score_revenue", rows, charts.score_map("revenue_per_customer", charts.MONEY, highest), "score_revenue_note"),
     )
-    return _section("scores", lead, [figures, _cutoff_table(subject, cutoffs)])
+    return section("scores", lead, [figures, _cutoff_table(subject, cutoffs)])
 
 
 def _cutoff_table(subject: Subject, cutoffs: dict[str, Row]) -> Table:
@@ -164,23 +196,23 @@ def flow(subject: Subject, overview: Overview) -> Section:
     """Where the customers of each class of about a month ago are today."""
     earlier = history.month_earlier(subject.connection, subject.home, subject.as_of)
     if earlier is None:
-        return _section("flow", None, [Note(say("notes.no_month_earlier"))])
+        return section("flow", None, [Note(say("notes.no_month_earlier"))])
     found = history.moves(subject.connection, earlier)
     known = [row for row in found if row["class_then"] is not None]
-    stayed = _sum(row for row in known if row["class_then"] == row["class_now"])
+    stayed = customers_in(row for row in known if row["class_then"] == row["class_now"])
     moves = [row for row in known if row["class_now"] not in (None, row["class_then"])]
     lead = say(
         "leads.flow",
         day=day(earlier.day),
-        customers=count(_sum(known)),
-        stayed=percent(share(stayed, _sum(known))),
-        moved=count(_sum(moves)),
-        new=count(_sum(row for row in found if row["class_then"] is None)),
+        customers=count(customers_in(known)),
+        stayed=percent(share(stayed, customers_in(known))),
+        moved=count(customers_in(moves)),
+        new=count(customers_in(row for row in found if row["class_then"] is None)),
     )
     title = say("charts.flow", then=day(earlier.day), now=day(subject.as_of))
     chart = subject.chart("flow", _flow_rows(found, overview.classes), charts.flow)
     figure = Figure(chart, title, say("charts.flow_note", then=day(earlier.day)))
-    return _section("flow", lead, [Figures([figure]), *_largest_moves(subject, moves, overview.classes)])
+    return section("flow", lead, [Figures([figure]), *_largest_moves(subject, moves, overview.classes)])
 
 
 def _flow_rows(found: list[Row], every_class: list[Row]) -> list[Row]:
@@ -220,3 +252,9 @@ def _largest_moves(subject: Subject, moves: list[Row], every_class: list[Row]) -
     return [Table("moves", say("tables.moves"), subject.columns("from to", "customers revenue_today"), rows)]
 
 
+def _numbered(row: Row) -> Both:
+    return Both(f"{row['position']} {row['name_en']}", f"{row['position']} {row['name_zh']}")
+
+
+def _dashed(text: Both) -> Both:
+    return Both(f"{NOTHING} {text.en}", f"{NOTHING} {text.zh}")

@@ -1,3 +1,19 @@
+"""The lifecycle: how far customers got on the ladders, and who comes back month after month."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+
+from strataflow.report import charts, facts
+from strataflow.report.blocks import Cell, Column, Figure, Figures, Note, Section, Table
+from strataflow.report.facts import Row
+from strataflow.report.sections.subject import Overview, Subject, customers_in, section
+from strataflow.report.words import NOTHING, Both, count, joined, month, name_of, percent, say, say_if_known, share
+
+# On these ladders who stands on a step has passed the ones before; activity only tells how long ago.
+LADDERS_THAT_BUILD_UP = ("ecommerce", "high_ticket")
+
 
 def lifecycle(subject: Subject, overview: Overview) -> Section:
     """The three ladders: how far customers got, and where they stand."""
@@ -7,12 +23,18 @@ def lifecycle(subject: Subject, overview: Overview) -> Section:
     figures = []
     for ladder, stages in ladders.items():
         builds_up = ladder in LADDERS_THAT_BUILD_UP
-        chart = subject.chart(f"ladder_{ladder}", _ladder_rows(stages, now.customers, builds_up=builds_up), charts.ladder)
+        chart = subject.chart(
+            f"ladder_{ladder}", _ladder_rows(stages, now.customers, builds_up=builds_up), charts.ladder
+        )
         note = say("charts.ladder_note" if builds_up else "charts.ladder_activity_note")
         figures.append(Figure(chart, say(f"charts.ladder_{ladder}"), note))
     rows = [_stage_cells(ladder, stage, now.customers) for ladder, stages in ladders.items() for stage in stages]
     columns = subject.columns("ladder stage", "here share reached of_previous")
-    return _section("lifecycle", lead, [Figures(figures, across=3), Table("stages", say("tables.stages"), columns, rows, folded=True)])
+    return section(
+        "lifecycle",
+        lead,
+        [Figures(figures, across=3), Table("stages", say("tables.stages"), columns, rows, folded=True)],
+    )
 
 
 def _reached(stages: list[Row]) -> list[Row]:
@@ -56,25 +78,27 @@ def _stage_cells(ladder: str, stage: Row, customers: int) -> list[Cell]:
 def retention(subject: Subject, overview: Overview) -> Section:
     """Which part of each month's new customers ordered again in the months after."""
     if not overview.now.ever_bought:
-        return _section("retention", None, [Note(say("notes.no_orders"))])
+        return section("retention", None, [Note(say("notes.no_orders"))])
     if not overview.ledger_agrees:
-        return _section("retention", None, [Note(say("notes.ledger_moved_on"))])
+        return section("retention", None, [Note(say("notes.ledger_moved_on"))])
     found = facts.cohorts(subject.connection, subject.as_of)
     this_month = subject.as_of.replace(day=1)
     sizes = {row["cohort"]: row["customers"] for row in found if row["months_since"] == 0}
     cells = _cohort_cells(found, sizes, this_month)
     if not cells:
-        return _section("retention", None, [Note(say("notes.no_later_month"))])
+        return section("retention", None, [Note(say("notes.no_later_month"))])
     next_month = [row for row in cells if row["months_since"] == 1]
-    lead = say("leads.retention", share=percent(share(_sum(next_month), sum(row["size"] for row in next_month))))
+    lead = say(
+        "leads.retention", share=percent(share(customers_in(next_month), sum(row["size"] for row in next_month)))
+    )
     notes = [say("charts.cohorts_note")]
-    if _month_after(subject.as_of) - subject.as_of != _ONE_DAY:
+    if subject.as_of + date.resolution != _month_after(subject.as_of):
         notes.append(say("charts.cohorts_unfinished", month=month(this_month)))
     first = facts.first_order_month(subject.connection)
     if first in sizes:
         notes.append(say("charts.cohorts_first", month=month(first)))
-    figure = Figure(subject.chart("cohorts", cells, charts.cohorts), say("charts.cohorts"), _joined(notes))
-    return _section("retention", lead, [Figures([figure]), _cohort_table(subject, cells, sizes)])
+    figure = Figure(subject.chart("cohorts", cells, charts.cohorts), say("charts.cohorts"), joined(notes))
+    return section("retention", lead, [Figures([figure]), _cohort_table(subject, cells, sizes)])
 
 
 def _cohort_cells(found: list[Row], sizes: dict[date, int], this_month: date) -> list[Row]:
@@ -108,3 +132,9 @@ def _cohort_table(subject: Subject, cells: list[Row], sizes: dict[date, int]) ->
     return Table("cohorts", say("page.numbers"), columns, rows, folded=True)
 
 
+def _months_between(earlier: date, later: date) -> int:
+    return (later.year - earlier.year) * 12 + later.month - earlier.month
+
+
+def _month_after(value: date) -> date:
+    return date(value.year + value.month // 12, value.month % 12 + 1, 1)

@@ -1,3 +1,17 @@
+"""The data behind the numbers: what was delivered, refused and judged, and how far it reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+from strataflow.report import charts, deliveries, facts
+from strataflow.report.blocks import Badge, Cell, Figure, Figures, Note, Part, Section, Table
+from strataflow.report.facts import Row
+from strataflow.report.sections.subject import Subject, beside, section
+from strataflow.report.words import NOTHING, Both, count, day, joined, percent, say, say_if_known, share, short_day
+
 
 def received(subject: Subject) -> list[Section]:
     """Data quality and freshness: what was delivered, refused and judged, and how far the data reach."""
@@ -8,7 +22,7 @@ def received(subject: Subject) -> list[Section]:
 def quality(subject: Subject, sources: list[deliveries.SourceHistory]) -> Section:
     """Rows landed and refused per source, and what the gates found."""
     if not sources:
-        return _section("quality", None, [Note(say("notes.no_landings")), *_gates(subject)])
+        return section("quality", None, [Note(say("notes.no_landings")), *_gates(subject)])
     lead = say(
         "leads.quality",
         landed=count(sum(each.rows_landed for each in sources)),
@@ -24,13 +38,14 @@ def quality(subject: Subject, sources: list[deliveries.SourceHistory]) -> Sectio
     rows = [
         [
             each.source, each.table, _code_counts(each), count(len(each.deliveries)), count(each.rows_landed),
-            count(each.rows_quarantined), percent(share(each.rows_quarantined, each.rows_landed + each.rows_quarantined)),
+            count(each.rows_quarantined),
+            percent(share(each.rows_quarantined, each.rows_landed + each.rows_quarantined)),
         ]
         for each in sources
     ]  # fmt: skip
     columns = subject.columns("source feeds reasons", "days landed refused refused_share")
     table = Table("sources", say("tables.sources"), columns, rows)
-    return _section("quality", lead, [Figures([calendar]), *_refused(subject, sources), table, *_gates(subject)])
+    return section("quality", lead, [Figures([calendar]), *_refused(subject, sources), table, *_gates(subject)])
 
 
 def _calendar_rows(sources: list[deliveries.SourceHistory], days: list[date]) -> list[Row]:
@@ -67,7 +82,7 @@ def _refused(subject: Subject, sources: list[deliveries.SourceHistory]) -> list[
     for position, row in enumerate(rows):
         row["position"] = position
         row["name"] = Both(*(f"{row['source']}: {row['reason'].within(each)}" for each in ("en", "zh")))
-    return [_figures(subject, ("refused_rows", rows, charts.refused_rows, "refused_rows_note"))]
+    return [beside(subject, ("refused_rows", rows, charts.refused_rows, "refused_rows_note"))]
 
 
 def _code_counts(source: deliveries.SourceHistory) -> Both:
@@ -76,7 +91,7 @@ def _code_counts(source: deliveries.SourceHistory) -> Both:
         for code, number in sorted(source.reasons.items())
         if number
     ]
-    return _joined(counted, ", ", "，") if counted else Both(NOTHING, NOTHING)
+    return joined(counted, ", ", "，") if counted else Both(NOTHING, NOTHING)
 
 
 def _gates(subject: Subject) -> list[Part]:
@@ -122,7 +137,7 @@ def _observed(value: object) -> str:
 def freshness(subject: Subject, sources: list[deliveries.SourceHistory]) -> Section:
     """How far each source reaches, measured against the day up to which data count."""
     if not sources:
-        return _section("freshness", None, [Note(say("notes.no_landings"))])
+        return section("freshness", None, [Note(say("notes.no_landings"))])
     known_at = subject.known_at
     late = [each for each in sources if each.last_landing < known_at]
     values = {"day": day(known_at), "late": count(len(late)), "sources": count(len(sources))}
@@ -130,20 +145,20 @@ def freshness(subject: Subject, sources: list[deliveries.SourceHistory]) -> Sect
     rows = [
         [
             each.source,
-            _short(each.last_landing),
+            short_day(each.last_landing),
             _behind((known_at - each.last_landing).days),
-            _short(each.last_rows.day if each.last_rows else None),
+            short_day(each.last_rows.day if each.last_rows else None),
             count(each.last_rows.rows_landed if each.last_rows else None),
         ]
         for each in sources
     ]
     columns = [*subject.columns("source last_day state last_rows", "rows")]
     events = facts.last_events(subject.connection)
-    seen = say("words.last_order_seen", order=day(events["last_order_date"]), activity=day(events["last_activity_date"]))
-    return _section("freshness", lead, [Table("freshness", say("tables.freshness"), columns, rows, seen)])
+    seen = say(
+        "words.last_order_seen", order=day(events["last_order_date"]), activity=day(events["last_activity_date"])
+    )
+    return section("freshness", lead, [Table("freshness", say("tables.freshness"), columns, rows, seen)])
 
 
 def _behind(days: int) -> Badge:
     return Badge(say("words.behind", days=days), "warning") if days else Badge(say("words.current"), "good")
-
-

@@ -1,3 +1,23 @@
+"""What a page is about, and the small steps that every section takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from strataflow.report import charts, history
+from strataflow.report.blocks import Column, Figure, Figures, Part, Section
+from strataflow.report.facts import Headline, Row
+from strataflow.report.words import Both, say
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from strataflow.home import Home
+
+
 @dataclass(frozen=True)
 class Subject:
     """What a page is about, and the connection that its numbers come from.
@@ -43,3 +63,28 @@ class Overview:
     ledger_agrees: bool
 
 
+def section(key: str, lead: Both | None, parts: Sequence[Part]) -> Section:
+    """A section with its title from the texts."""
+    return Section(key, say(f"sections.{key}"), lead, tuple(parts))
+
+
+def figure(subject: Subject, key: str, rows: Sequence[Row], draw: charts.Draw, note: str) -> Figure:
+    """A chart with its title and its note from the texts."""
+    return Figure(subject.chart(key, rows, draw), say(f"charts.{key}"), say(f"charts.{note}"))
+
+
+def beside(subject: Subject, *each: tuple[str, Sequence[Row], charts.Draw, str]) -> Figures:
+    """Charts beside each other, each given as for :func:`figure`."""
+    return Figures([figure(subject, *one) for one in each], across=min(2, len(each)))
+
+
+def customers_in(rows: Iterable[Row]) -> int:
+    """Customers of all rows together."""
+    return sum(row["customers"] for row in rows)
+
+
+def kind_of(row: Row) -> str:
+    """Whether a class is important, general, or that of customers without an order."""
+    if row.get("has_ordered") is False:
+        return "none"
+    return "important" if row["is_important"] else "general"

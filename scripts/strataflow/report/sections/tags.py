@@ -1,26 +1,34 @@
+"""Tags: how many customers each tag and group of tags reaches, and which values are frequent."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from strataflow.report import charts, facts
+from strataflow.report.blocks import Figure, Figures, Meter, Note, Part, Section, Table
+from strataflow.report.facts import Row
+from strataflow.report.sections.subject import Overview, Subject, beside, customers_in, section
+from strataflow.report.words import Both, count, name_of, percent, say, say_if_known, share
+
 
 def tags(subject: Subject, overview: Overview) -> Section:
     """How many customers each tag and group of tags reaches."""
     found = facts.tags(subject.connection)
-    total, customers = _sum(found), overview.now.customers
+    total, customers = customers_in(found), overview.now.customers
     if not total:
-        return _section("tags", None, [Note(say("notes.no_tags"))])
+        return section("tags", None, [Note(say("notes.no_tags"))])
     lead = say(
         "leads.tags",
         tags=count(total), customers=count(customers), each=f"{total / customers:.1f}",
         used=count(sum(1 for row in found if row["customers"])), known=count(len(found)),
     )  # fmt: skip
     groups = _tag_groups(subject, found, customers)
-    table = Table(
-        "tags",
-        say("tables.tags"),
-        [subject.column("group"), subject.column("tag"), subject.column("customers", kind="number"), subject.column("coverage")],
-        [[say_if_known("tag_groups", row["tag_group"]), name_of(row), count(row["customers"]), _meter(row, customers)] for row in found],
-        folded=True,
-    )  # fmt: skip
-    parts: list[Part] = [_figures(subject, ("tag_groups", groups, charts.tag_groups, "tag_groups_note"))]
+    listed = [[_group(row), name_of(row), count(row["customers"]), _meter(row, customers)] for row in found]
+    columns = [*subject.columns("group tag", "customers"), subject.column("coverage")]
+    table = Table("tags", say("tables.tags"), columns, listed, folded=True)
+    parts: list[Part] = [beside(subject, ("tag_groups", groups, charts.tag_groups, "tag_groups_note"))]
     values = _tag_values(subject, customers)
-    return _section("tags", lead, [*parts, *([Figures(values, across=2)] if values else []), table])
+    return section("tags", lead, [*parts, *([Figures(values, across=2)] if values else []), table])
 
 
 def _tag_groups(subject: Subject, found: list[Row], customers: int) -> list[Row]:
@@ -31,10 +39,10 @@ def _tag_groups(subject: Subject, found: list[Row], customers: int) -> list[Row]
     rows = []
     for position, (group, members) in enumerate(by_group.items()):
         exclusive = all(row["is_exclusive"] for row in members)
-        reached = _sum(members) if exclusive else facts.tagged_customers(subject.connection, group)
+        reached = customers_in(members) if exclusive else facts.tagged_customers(subject.connection, group)
         rows.append(
             {
-                "name": say_if_known("tag_groups", group),
+                "name": _group(members[0]),
                 "position": position,
                 "need": "mandatory" if all(row["is_mandatory"] for row in members) else "optional",
                 "customers": reached,
@@ -51,7 +59,12 @@ def _tag_values(subject: Subject, customers: int) -> list[Figure]:
     figures = []
     for number, found in enumerate(by_tag.values()):
         rows = [
-            {"value": row["tag_value"], "position": position, "customers": row["customers"], "share": share(row["customers"], customers)}
+            {
+                "value": row["tag_value"],
+                "position": position,
+                "customers": row["customers"],
+                "share": share(row["customers"], customers),
+            }
             for position, row in enumerate(found)
         ]
         chart = subject.chart(f"tag_values_{number}", rows, charts.value_bars)
@@ -60,8 +73,10 @@ def _tag_values(subject: Subject, customers: int) -> list[Figure]:
     return figures
 
 
+def _group(row: Row) -> Both:
+    return say_if_known("tag_groups", row["tag_group"])
+
+
 def _meter(row: Row, customers: int) -> Meter:
     fraction = share(row["customers"], customers) or Decimal(0)
     return Meter(fraction, percent(fraction))
-
-

@@ -1,3 +1,15 @@
+"""The headline numbers, and how each moved since the last published day."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from strataflow.report.blocks import Card, Cards, Section
+from strataflow.report.sections.subject import Overview, Subject, section
+from strataflow.report.words import Both, amounts, count, joined, money, percent, say, share, signed
+
 
 def today(subject: Subject, overview: Overview) -> Section:
     """The headline numbers, each with how it moved since the last published day."""
@@ -9,7 +21,7 @@ def today(subject: Subject, overview: Overview) -> Section:
         "window": subject.window_days,
         "share": percent(share(now.top_revenue, now.revenue)),
     }
-    return _section("today", say(f"leads.{lead}", **values), [Cards(_cards(subject, overview))])
+    return section("today", say(f"leads.{lead}", **values), [Cards(_cards(subject, overview))])
 
 
 def _cards(subject: Subject, overview: Overview) -> list[Card]:
@@ -68,12 +80,10 @@ def _card(
     title = say(f"cards.{key}")
     return Card(
         key=key,
-        label=_joined([title, label], ", ", "，") if label else title,
+        label=joined([title, label], ", ", "，") if label else title,
         value=value,
         note=note,
         change=words,
         since=say("cards.since", day=str(overview.earlier.day)) if overview.earlier and words else None,
         direction="up" if change and change > 0 else "down" if change and change < 0 else "none",
     )
-
-

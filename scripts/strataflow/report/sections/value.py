@@ -1,9 +1,35 @@
+"""Value and risk: how revenue concentrates, who may leave, and whether the forecasts held."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+from strataflow.report import charts, facts, history
+from strataflow.report.blocks import Column, Figure, Figures, Note, Part, Section, Table
+from strataflow.report.sections.subject import Overview, Subject, beside, figure, kind_of, section
+from strataflow.report.words import (
+    NOTHING,
+    Both,
+    amounts,
+    count,
+    day,
+    joined,
+    money,
+    name_of,
+    percent,
+    say,
+    say_if_known,
+    share,
+    short_day,
+)  # fmt: skip
+
 
 def top(subject: Subject, overview: Overview) -> Section:
     """How much of the revenue the best customers bring."""
     now = overview.now
     if not now.revenue:
-        return _section("top", None, [Note(say("notes.no_orders_in_window"))])
+        return section("top", None, [Note(say("notes.no_orders_in_window"))])
     points = facts.concentration(subject.connection, list(range(1, 101)))
     rows = [{"percent": 0, "buyers": Decimal(0), "revenue": Decimal(0), "is_top": False, "label": ""}]
     for point in points:
@@ -24,7 +50,7 @@ def top(subject: Subject, overview: Overview) -> Section:
         revenue=money(now.top_revenue, subject.currency),
         share=percent(share(now.top_revenue, now.revenue)),
     )
-    figures = _figures(subject, ("concentration", rows, charts.concentration, "concentration_note"))
+    figures = beside(subject, ("concentration", rows, charts.concentration, "concentration_note"))
     tiers = facts.tiers(subject.connection)
     revenue = amounts(row["revenue"] for row in tiers)
     cells = [
@@ -33,14 +59,14 @@ def top(subject: Subject, overview: Overview) -> Section:
         for place, row in enumerate(tiers)
     ]  # fmt: skip
     columns = subject.columns("tier", "customers share revenue revenue_share")
-    return _section("top", lead, [figures, Table("tiers", say("tables.tiers"), columns, cells)])
+    return section("top", lead, [figures, Table("tiers", say("tables.tiers"), columns, cells)])
 
 
 def churn(subject: Subject, overview: Overview) -> Section:
     """Who may leave: how probabilities spread, whether forecasts held, and the customers to call first."""
     now = overview.now
     if not now.ever_bought:
-        return _section("churn", None, [Note(say("notes.no_orders"))])
+        return section("churn", None, [Note(say("notes.no_orders"))])
     lead = say(
         "leads.churn",
         customers=count(now.likely_to_leave),
@@ -48,21 +74,21 @@ def churn(subject: Subject, overview: Overview) -> Section:
         revenue=money(now.revenue_of_leavers, subject.currency),
         share=percent(share(now.revenue_of_leavers, now.revenue)),
     )
-    spread = [{**row, "name": name_of(row), "kind": _kind(row)} for row in facts.churn_by_class(subject.connection)]
+    spread = [{**row, "name": name_of(row), "kind": kind_of(row)} for row in facts.churn_by_class(subject.connection)]
     tenths = [
-        {**row, "range": f"{row['tenth'] * 10}–{row['tenth'] * 10 + 10}", "kind": _kind(row),
-         "kind_name": say(f"words.kind_{_kind(row)}")}
+        {**row, "range": f"{row['tenth'] * 10}–{row['tenth'] * 10 + 10}", "kind": kind_of(row),
+         "kind_name": say(f"words.kind_{kind_of(row)}")}
         for row in facts.churn_histogram(subject.connection)
     ]  # fmt: skip
     figures = [
-        _figure(subject, "churn_spread", spread, charts.churn_spread, "churn_spread_note"),
+        figure(subject, "churn_spread", spread, charts.churn_spread, "churn_spread_note"),
         Figure(
             subject.chart("churn_histogram", tenths, charts.churn_histogram),
             say("charts.churn_histogram"),
             say("charts.churn_histogram_note", horizon=subject.horizon_days),
         ),
     ]
-    return _section("churn", lead, [Figures(figures, across=2), *_calibration(subject, overview), *_at_risk(subject)])
+    return section("churn", lead, [Figures(figures, across=2), *_calibration(subject, overview), *_at_risk(subject)])
 
 
 def _calibration(subject: Subject, overview: Overview) -> list[Part]:
@@ -82,7 +108,12 @@ def _calibration(subject: Subject, overview: Overview) -> list[Part]:
     chart = subject.chart("calibration", rows, charts.calibration)
     title = say("charts.calibration", day=day(earlier.day))
     cells = [
-        [f"{row['tenth'] * 10}–{row['tenth'] * 10 + 10}%", count(row["customers"]), percent(row["predicted"]), percent(row["actual"])]
+        [
+            f"{row['tenth'] * 10}–{row['tenth'] * 10 + 10}%",
+            count(row["customers"]),
+            percent(row["predicted"]),
+            percent(row["actual"]),
+        ]
         for row in rows
     ]
     columns = [
@@ -104,7 +135,7 @@ def _at_risk(subject: Subject) -> list[Part]:
         [
             row["customer_id"],
             Both(row["name_en"] or row["rfm_class"], row["name_zh"] or row["rfm_class"]),
-            _short(row["last_order_date"]),
+            short_day(row["last_order_date"]),
             _reasons(row["reasons"]),
             Both(row["suggested_action"] or NOTHING, row["suggested_action_zh"] or row["suggested_action"] or NOTHING),
             percent(row["churn_probability"]),
@@ -122,7 +153,7 @@ def _reasons(text: str | None) -> Both:
     found = [reason.partition(": ")[::2] for reason in (text or "").split("; ") if reason]
     if not found:
         return Both(NOTHING, NOTHING)
-    return _joined([_reason(code, words) for code, words in found], "; ", "；")
+    return joined([_reason(code, words) for code, words in found], "; ", "；")
 
 
 def _reason(code: str, words: str) -> Both:
@@ -132,5 +163,3 @@ def _reason(code: str, words: str) -> Both:
     except KeyError:
         name = say_if_known("reasons", code)
         return Both(*(f"{name.within(each)}: {words}" if words else name.within(each) for each in ("en", "zh")))
-
-
