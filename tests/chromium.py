@@ -22,9 +22,10 @@ from websockets.sync.client import ClientConnection, connect
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions", "--mute-audio", "--hide-scrollbars",
-    "--disable-dev-shm-usage", "--force-color-profile=srgb", "--lang=en-US", "--remote-debugging-port=0",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--mute-audio",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
+    "--hide-scrollbars", "--disable-dev-shm-usage", "--force-color-profile=srgb", "--lang=en-US",
+    "--remote-debugging-port=0",
 )  # fmt: skip
 PATIENCE_SECONDS = 60
 
