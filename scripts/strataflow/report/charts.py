@@ -37,6 +37,7 @@ COUNT = ",d"
 MONEY = ",.0f"
 
 _CELL = {"cornerRadius": 3, "stroke": "white", "strokeWidth": 2}
+_LOUD = {"fontSize": 13, "fontWeight": 600}
 _AXIS_TEXT = {
     "labelColor": MUTED,
     "titleColor": MUTED,
@@ -212,7 +213,7 @@ def ladder(voice: Voice) -> alt.TopLevelMixin:
     Columns: name, position, series (now or reached), customers, share.
     """
     words = {"reached": voice("words.reached"), "now": voice("words.stands_here")}
-    legend = _legend(words) if any(row["series"] == "reached" for row in voice.rows) else None
+    legend = _legend(words) if _occurs(voice, "series", "reached") else None
     colors = alt.Scale(domain=["reached", "now"], range=[SKY, BLUE])
     base = _rows().encode(
         y=_names(voice, width=92),
@@ -280,6 +281,7 @@ def concentration(voice: Voice) -> alt.TopLevelMixin:
         title=voice("axis.share_of_revenue"),
         axis=_few(".0%"),
         scale=alt.Scale(domain=[0, 1]),
+        stack=None,
     )
     tips = [
         _tip("buyers", voice("axis.share_of_buyers"), number_format=PERCENT),
@@ -294,10 +296,14 @@ def concentration(voice: Voice) -> alt.TopLevelMixin:
     catch = base.mark_point(size=120, opacity=0, filled=True).encode(tooltip=tips)
     top = base.transform_filter("datum.is_top")
     dot = top.mark_point(size=110, filled=True, color=VERMILION, opacity=1).encode(tooltip=tips)
-    label = top.mark_text(align="left", dx=12, dy=12, fontSize=13, fontWeight=600).encode(
-        text=alt.Text("label", type="nominal")
+    text = alt.Text("label", type="nominal")
+    beside = (
+        top.transform_filter("datum.buyers <= 0.5").mark_text(align="left", dx=12, dy=12, **_LOUD).encode(text=text)
     )
-    return _sized(alt.layer(equal, area, line, catch, dot, label), 300)
+    before = (
+        top.transform_filter("datum.buyers > 0.5").mark_text(align="right", dx=-12, dy=12, **_LOUD).encode(text=text)
+    )
+    return _sized(alt.layer(equal, area, line, catch, dot, beside, before), 300)
 
 
 def churn_spread(voice: Voice) -> alt.TopLevelMixin:
@@ -324,9 +330,10 @@ def churn_spread(voice: Voice) -> alt.TopLevelMixin:
 
 
 def churn_histogram(voice: Voice) -> alt.TopLevelMixin:
-    """Customers per tenth of churn probability. Columns: tenth, range, kind, customers, revenue."""
+    """Customers per tenth of churn probability. Columns: range, kind, kind_name, customers, revenue."""
+    tenths = [f"{tenth * 10}–{tenth * 10 + 10}" for tenth in range(10)]
     bars = _rows().mark_bar().encode(
-        x=alt.X("range", type="ordinal", sort=_by("tenth"), title=voice("axis.churn_percent"),
+        x=alt.X("range", type="ordinal", scale=alt.Scale(domain=tenths), title=voice("axis.churn_percent"),
                 axis=alt.Axis(labelAngle=0, labelExpr=f"{NARROW} ? split(datum.label, '–')[0] : datum.label")),
         y=alt.Y("customers", type="quantitative", title=voice("axis.customers"), axis=_few()),
         color=_kinds(voice, legend=True),
@@ -411,16 +418,18 @@ def landing_calendar(days: list[date]) -> Draw:
 
     def draw(voice: Voice) -> alt.TopLevelMixin:
         weekly = [str(day) for day in days[::7]]
-        states = {state: voice(f"words.landing_{state}") for state in ("rows", "empty", "missing")}
+        states = ("rows", "empty", "missing")
+        words = {state: voice(f"words.landing_{state}") for state in states if _occurs(voice, "state", state)}
         base = _rows().encode(
             x=alt.X("day", type="ordinal", title=voice("axis.day_received"),
                     scale=alt.Scale(domain=[str(day) for day in days]),
-                    axis=alt.Axis(values=weekly, labelExpr="slice(datum.label, 5)", labelAngle=0)),
+                    axis=alt.Axis(values=weekly, labelExpr="slice(datum.label, 5)", labelAngle=0,
+                                  labelOverlap="greedy", labelSeparation=6)),
             y=alt.Y("source", type="nominal", title=None, axis=_name_labels()),
         )  # fmt: skip
-        colors = alt.Scale(domain=list(states), range=[BLUE, "#c3ccd5", FAINT])
+        colors = alt.Scale(domain=states, range=[BLUE, "#c3ccd5", FAINT])
         cells = base.mark_rect(cornerRadius=2, stroke="white", strokeWidth=1).encode(
-            color=alt.Color("state", type="nominal", scale=colors, legend=_legend(states)),
+            color=alt.Color("state", type="nominal", scale=colors, legend=_legend(words)),
             opacity=alt.Opacity(
                 "fill", type="quantitative", legend=None, scale=alt.Scale(domain=[0, 1], range=[0.3, 1])
             ),
@@ -495,8 +504,9 @@ def _row_labels() -> alt.Axis:
 
 
 def _few(number_format: str = "~s") -> alt.Axis:
-    """An axis with few ticks, each shortened on its own (500 and 1k, not 0.5k and 1k)."""
-    return alt.Axis(tickCount=4, labelExpr=f"datum.value === 0 ? '0' : format(datum.value, '{number_format}')")
+    """An axis with few ticks, each shortened on its own (500 and 1k, not 0.5k and 1k); numbers are whole."""
+    label = f"datum.value === 0 ? '0' : format(datum.value, '{number_format}')"
+    return alt.Axis(tickCount=4, labelExpr=label, **({} if "%" in number_format else {"tickMinStep": 1}))
 
 
 def _end_label(base: alt.Chart, column: str, number_format: str = PERCENT) -> alt.Chart:
@@ -520,7 +530,17 @@ def _kinds(voice: Voice, *, legend: bool) -> alt.Color:
 def _legend(words: dict[str, str]) -> alt.Legend:
     """A legend that shows words for keys; both come from this module and the texts, never from data."""
     cases = " : ".join(f"datum.label === {_quoted(key)} ? {_quoted(word)}" for key, word in words.items())
-    return alt.Legend(title=None, values=list(words), labelExpr=f"{cases} : datum.label", labelLimit=260)
+    return alt.Legend(
+        title=None,
+        values=list(words),
+        labelExpr=f"{cases} : datum.label",
+        labelLimit=260,
+        columns=alt.ExprRef(f"{NARROW} ? 2 : 4"),
+    )
+
+
+def _occurs(voice: Voice, column: str, value: str) -> bool:
+    return any(row[column] == value for row in voice.rows)
 
 
 def _quoted(text: str) -> str:

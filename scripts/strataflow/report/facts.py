@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from strataflow.errors import StepFailed
+from strataflow.sqltext import quoted
 
 if TYPE_CHECKING:
     import duckdb
@@ -73,7 +74,7 @@ def opened(path: Path, spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     import duckdb
 
     with duckdb.connect(str(path), read_only=True) as connection:
-        connection.execute(f"set temp_directory = {literal(spill)}")
+        connection.execute(f"set temp_directory = {quoted(str(spill))}")
         try:
             yield connection
         except (duckdb.BinderException, duckdb.CatalogException) as fault:
@@ -82,11 +83,6 @@ def opened(path: Path, spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
                 where=str(path),
                 todo="build the day again; if a model changed, change scripts/strataflow/report/ with it",
             ) from fault
-
-
-def literal(text: object) -> str:
-    """``text`` as an SQL string."""
-    return "'" + str(text).replace("'", "''") + "'"
 
 
 def rows(connection: duckdb.DuckDBPyConnection, query: str, parameters: Row | None = None) -> list[Row]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from strataflow.publish import published_days, read_manifest, version_of
-from strataflow.report.facts import SEGMENTS, Headline, Row, headline, literal, rows
+from strataflow.report.facts import SEGMENTS, Headline, Row, headline, rows
+from strataflow.sqltext import quoted
 
 if TYPE_CHECKING:
     import duckdb
@@ -141,7 +142,7 @@ def _segments(version: Path) -> str | None:
     table = read_manifest(version)["tables"].get("customer_segments")
     if not table:
         return None
-    files = ", ".join(literal(version / entry["path"]) for entry in table["files"])
+    files = ", ".join(quoted(str(version / entry["path"])) for entry in table["files"])
     return f"read_parquet([{files}], hive_partitioning = false)"
 
 

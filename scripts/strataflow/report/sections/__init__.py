@@ -1,7 +1,7 @@
 """The sections of the page: which numbers are told together, and what they say today.
 
 A module per subject, a function per section. Each turns small results of
-``facts``, ``history`` and ``deliveries`` into cards, charts and tables. Where a
+``facts``, ``history`` and ``landings`` into cards, charts and tables. Where a
 shop has nothing to show (no order yet, no earlier version) the section says so
 instead of showing an empty chart.
 """

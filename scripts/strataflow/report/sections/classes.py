@@ -146,10 +146,11 @@ def scores(subject: Subject, overview: Overview) -> Section:
     cutoffs = facts.cutoffs(subject.connection)
     highest = tuple(len(cutoffs[measure]["cutoffs"]) + 1 for measure in ("recency", "frequency"))
     best = [row for row in rows if (row["recency_score"], row["frequency_score"]) == highest]
-    lead = say(
-        "leads.scores",
-        best=count(customers_in(best)),
-        share=percent(share(sum((row["revenue"] for row in best), Decimal(0)), overview.now.revenue)),
+    revenue = sum((row["revenue"] for row in best), Decimal(0))
+    lead = (
+        say("leads.scores", best=count(customers_in(best)), share=percent(share(revenue, overview.now.revenue)))
+        if best
+        else None
     )
     figures = beside(
         subject,
@@ -189,6 +190,8 @@ def _range(limits: list[Decimal], place: int) -> Both:
         return say("words.at_most", value=shown[0])
     if place == len(limits):
         return say("words.over", value=shown[-1])
+    if limits[place - 1] == limits[place]:
+        return Both(NOTHING, NOTHING)
     return say("words.between", low=shown[place - 1], high=shown[place])
 
 

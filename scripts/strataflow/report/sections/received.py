@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from strataflow.report import charts, deliveries, facts
+from strataflow.report import charts, facts, landings
 from strataflow.report.blocks import Badge, Cell, Figure, Figures, Note, Part, Section, Table
 from strataflow.report.facts import Row
 from strataflow.report.sections.subject import Subject, beside, section
@@ -15,11 +15,11 @@ from strataflow.report.words import NOTHING, Both, count, day, joined, percent, 
 
 def received(subject: Subject) -> list[Section]:
     """Data quality and freshness: what was delivered, refused and judged, and how far the data reach."""
-    sources = deliveries.histories(subject.home, subject.known_at)
+    sources = landings.histories(subject.home, subject.known_at)
     return [quality(subject, sources), freshness(subject, sources)]
 
 
-def quality(subject: Subject, sources: list[deliveries.SourceHistory]) -> Section:
+def quality(subject: Subject, sources: list[landings.SourceHistory]) -> Section:
     """Rows landed and refused per source, and what the gates found."""
     if not sources:
         return section("quality", None, [Note(say("notes.no_landings")), *_gates(subject)])
@@ -29,7 +29,7 @@ def quality(subject: Subject, sources: list[deliveries.SourceHistory]) -> Sectio
         refused=count(sum(each.rows_quarantined for each in sources)),
         sources=count(len(sources)),
     )
-    days = deliveries.calendar_days(subject.known_at)
+    days = landings.calendar_days(subject.known_at)
     calendar = Figure(
         subject.chart("landing_calendar", _calendar_rows(sources, days), charts.landing_calendar(days)),
         say("charts.landing_calendar", days=len(days)),
@@ -48,7 +48,7 @@ def quality(subject: Subject, sources: list[deliveries.SourceHistory]) -> Sectio
     return section("quality", lead, [Figures([calendar]), *_refused(subject, sources), table, *_gates(subject)])
 
 
-def _calendar_rows(sources: list[deliveries.SourceHistory], days: list[date]) -> list[Row]:
+def _calendar_rows(sources: list[landings.SourceHistory], days: list[date]) -> list[Row]:
     rows = []
     for each in sources:
         shown = {landing.day: landing for landing in each.deliveries if landing.day >= days[0]}
@@ -69,7 +69,7 @@ def _calendar_rows(sources: list[deliveries.SourceHistory], days: list[date]) ->
     return rows
 
 
-def _refused(subject: Subject, sources: list[deliveries.SourceHistory]) -> list[Part]:
+def _refused(subject: Subject, sources: list[landings.SourceHistory]) -> list[Part]:
     rows = [
         {"source": each.source, "reason": say_if_known("quarantine", code), "rows": number}
         for each in sources
@@ -85,7 +85,7 @@ def _refused(subject: Subject, sources: list[deliveries.SourceHistory]) -> list[
     return [beside(subject, ("refused_rows", rows, charts.refused_rows, "refused_rows_note"))]
 
 
-def _code_counts(source: deliveries.SourceHistory) -> Both:
+def _code_counts(source: landings.SourceHistory) -> Both:
     counted = [
         Both(*(f"{say_if_known('quarantine', code).within(each)} {count(number)}" for each in ("en", "zh")))
         for code, number in sorted(source.reasons.items())
@@ -112,7 +112,7 @@ def _gates(subject: Subject) -> list[Part]:
 
 
 def _gate_reports(subject: Subject) -> list[Mapping[str, Any]]:
-    return deliveries.gate_reports(subject.home, subject.as_of, subject.build_id, subject.gate)
+    return landings.gate_reports(subject.home, subject.as_of, subject.build_id, subject.gate)
 
 
 def _judgement_cells(judgement: Mapping[str, Any]) -> list[Cell]:
@@ -134,7 +134,7 @@ def _observed(value: object) -> str:
     return f"{value:,}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 
-def freshness(subject: Subject, sources: list[deliveries.SourceHistory]) -> Section:
+def freshness(subject: Subject, sources: list[landings.SourceHistory]) -> Section:
     """How far each source reaches, measured against the day up to which data count."""
     if not sources:
         return section("freshness", None, [Note(say("notes.no_landings"))])

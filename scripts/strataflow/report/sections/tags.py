@@ -19,7 +19,7 @@ def tags(subject: Subject, overview: Overview) -> Section:
         return section("tags", None, [Note(say("notes.no_tags"))])
     lead = say(
         "leads.tags",
-        tags=count(total), customers=count(customers), each=f"{total / customers:.1f}",
+        tags=count(total), each=f"{total / customers:.1f}",
         used=count(sum(1 for row in found if row["customers"])), known=count(len(found)),
     )  # fmt: skip
     groups = _tag_groups(subject, found, customers)

@@ -68,7 +68,7 @@ def churn(subject: Subject, overview: Overview) -> Section:
     if not now.ever_bought:
         return section("churn", None, [Note(say("notes.no_orders"))])
     lead = say(
-        "leads.churn",
+        "leads.churn" if now.likely_to_leave else "leads.churn_none",
         customers=count(now.likely_to_leave),
         horizon=subject.horizon_days,
         revenue=money(now.revenue_of_leavers, subject.currency),
