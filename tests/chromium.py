@@ -119,7 +119,7 @@ class Page:
     def wait_for(self, expression: str) -> None:
         """Wait until a JavaScript expression is true."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not self.run(expression):
+        while self.run(expression) is not True:
             if time.monotonic() > deadline:
                 raise BrowserError(f"still not true: {expression}; the page said {self.complaints}")
             time.sleep(0.05)
