@@ -95,20 +95,30 @@ def _code_counts(source: landings.SourceHistory) -> Both:
 
 
 def _gates(subject: Subject) -> list[Part]:
-    """The gates' findings; what does not hold comes first."""
+    """The gates' findings; what does not hold comes first, and a gate whose expectations all hold is folded."""
     parts: list[Part] = []
     for number, report in enumerate(_gate_reports(subject)):
         expectations = report.get("expectations", [])
         held = [each for each in expectations if each.get("success", True)]
-        title = say(
-            "tables.gates",
-            gate=say_if_known("gates", report["gate"]), held=count(len(held)), all=count(len(expectations)),
-        )  # fmt: skip
+        title = say("tables.gates", gate=_gate_name(report), held=count(len(held)), all=count(len(expectations)))
         ordered = sorted(expectations, key=lambda each: (each.get("success", True), each.get("severity") != "critical"))
-        columns = subject.columns("expectation table outcome found meaning", "")
-        rows = [_judgement_cells(each) for each in ordered]
-        parts.append(Table(f"gate_{number}", title, columns, rows, folded=len(held) == len(expectations)))
+        parts.append(
+            Table(
+                key=f"gate_{number}",
+                title=title,
+                columns=subject.columns("expectation table outcome found meaning", ""),
+                rows=[_judgement_cells(each) for each in ordered],
+                note="; ".join(report.get("notes", [])) or None,
+                folded=len(held) == len(expectations),
+            )
+        )
     return parts or [Note(say("notes.no_gates"))]
+
+
+def _gate_name(report: Mapping[str, Any]) -> Both:
+    """The gate, and the tables that it judged where it did not judge all."""
+    name, tables = say_if_known("gates", report["gate"]), ", ".join(report.get("tables") or [])
+    return Both(f"{name.en} ({tables})", f"{name.zh}（{tables}）") if tables else name
 
 
 def _gate_reports(subject: Subject) -> list[Mapping[str, Any]]:
