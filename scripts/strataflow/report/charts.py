@@ -51,7 +51,7 @@ CONFIG: dict[str, Any] = {
     "view": {"stroke": None},
     "axis": {
         **_AXIS_TEXT, "domain": False, "ticks": False, "gridColor": LINE,
-        "labelPadding": 6, "titlePadding": 10, "labelOverlap": True,
+        "labelPadding": 6, "titlePadding": 10, "labelOverlap": True, "labelSeparation": 5,
     },
     "axisBand": {"grid": False, "labelOverlap": False},
     "legend": {**_AXIS_TEXT, "orient": "top", "offset": 8, "symbolType": "square", "columnPadding": 14},
@@ -332,7 +332,7 @@ def churn_spread(voice: Voice) -> alt.TopLevelMixin:
 def churn_histogram(voice: Voice) -> alt.TopLevelMixin:
     """Customers per tenth of churn probability. Columns: range, kind, kind_name, customers, revenue."""
     tenths = [f"{tenth * 10}–{tenth * 10 + 10}" for tenth in range(10)]
-    bars = _rows().mark_bar().encode(
+    bars = _rows().mark_bar(cornerRadiusEnd=0).encode(
         x=alt.X("range", type="ordinal", scale=alt.Scale(domain=tenths), title=voice("axis.churn_percent"),
                 axis=alt.Axis(labelAngle=0, labelExpr=f"{NARROW} ? split(datum.label, '–')[0] : datum.label")),
         y=alt.Y("customers", type="quantitative", title=voice("axis.customers"), axis=_few()),

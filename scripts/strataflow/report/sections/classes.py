@@ -89,8 +89,7 @@ def classes(subject: Subject, overview: Overview) -> Section:
         }
         for row in overview.classes
     ]
-    sizes = [{**row, "share": row["customer_share"] or Decimal(0)} for row in rows]
-    revenues = [{**row, "share": row["revenue_share"] or Decimal(0)} for row in rows]
+    sizes, revenues = _bars(rows, "customers", "customer_share"), _bars(rows, "revenue", "revenue_share")
     figures = beside(
         subject,
         ("class_customers", sizes, charts.class_bars("customers", "axis.customers", charts.COUNT), "class_bars_note"),
@@ -103,6 +102,11 @@ def classes(subject: Subject, overview: Overview) -> Section:
         _class_cells(rows, now),
     )
     return section("classes", _classes_lead(rows, now), [figures, table])
+
+
+def _bars(rows: list[Row], measure: str, fraction: str) -> list[Row]:
+    kept = ("name", "position", "kind", measure)
+    return [{**{column: row[column] for column in kept}, "share": row[fraction] or Decimal(0)} for row in rows]
 
 
 def _classes_lead(rows: list[Row], now: Headline) -> Both | None:
