@@ -10,8 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from strataflow import __version__
+from strataflow.errors import UsageError
 from strataflow.project import Project
 
 # What a ledger row depends on: everything up to the ledgers, and the two seeds they read.
@@ -23,6 +27,22 @@ _LEDGER_PATHS = (
     "seeds/order_statuses.csv",
     "seeds/currency_rates.csv",
 )
+
+# What counts as a rule or as code; the last three are the report's page.
+_SUFFIXES = {".sql", ".yml", ".yaml", ".csv", ".py", ".html", ".css", ".js"}
+
+
+def variables(project: Project) -> dict[str, Any]:
+    """The vars in dbt_project.yml by name.
+
+    Raises:
+        UsageError: the file is missing or has no vars.
+    """
+    path = project.dbt / "dbt_project.yml"
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))["vars"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as fault:
+        raise UsageError(f"the rules can't be read: {fault!r}", where=str(path)) from fault
 
 
 def rules_hash(project: Project) -> str:
@@ -53,7 +73,7 @@ def _tree_digest(root: Path, parts: Iterable[str]) -> str:
         path = root / part
         files = [path] if path.is_file() else sorted(path.rglob("*"))
         for file in files:
-            if file.is_file() and file.suffix in {".sql", ".yml", ".yaml", ".csv", ".py"}:
+            if file.is_file() and file.suffix in _SUFFIXES:
                 content = hashlib.sha256(file.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
                 lines.append(f"{file.relative_to(root).as_posix()} {content}")
     return _digest(lines)
