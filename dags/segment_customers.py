@@ -61,11 +61,15 @@ def segment_customers():
     def publish(**context):
         return orchestration.publish(context)
 
+    @task(pool=WRITER_POOL, task_display_name="Report", doc_md="The page at `published/report/index.html`.")
+    def report(**context):
+        return orchestration.report(context)
+
     @task(task_display_name="Summary", doc_md="What the run did, in its log.")
     def summarise(**context):
         return orchestration.summarise(context)
 
-    chain(build(), check(), publish(), summarise())
+    chain(build(), check(), publish(), report(), summarise())
 
 
 segment_customers()

@@ -135,7 +135,14 @@ def test_each_day_is_handed_on_with_its_key(after):
     for event in after["events"]:
         keys.setdefault(event["name"], set()).add(event["partition_key"])
     days = {str(day) for day in DAYS}
-    tables = {"customer_segments", "customer_tags", "churn_risk", "rfm_cutoffs"}
+    tables = {
+        "customer_segments",
+        "customer_tags",
+        "churn_risk",
+        "customer_lifetime_value",
+        "rfm_cutoffs",
+        "churn_model_card",
+    }
     assert keys == dict.fromkeys({"lake_orders", "lake_interactions"} | tables, days)
 
 

@@ -11,11 +11,18 @@ from strataflow.errors import GateFailed, InputError, UsageError
 
 PROJECT = Path(__file__).parents[1]
 PRODUCERS = {"ingest_orders": "lake_orders", "ingest_interactions": "lake_interactions"}
-PUBLISHED = {"customer_segments", "customer_tags", "churn_risk", "rfm_cutoffs"}
+PUBLISHED = {
+    "customer_segments",
+    "customer_tags",
+    "churn_risk",
+    "customer_lifetime_value",
+    "rfm_cutoffs",
+    "churn_model_card",
+}
 WRITERS = {
     "ingest_orders": {"land"},
     "ingest_interactions": {"land"},
-    "segment_customers": {"build", "publish"},
+    "segment_customers": {"build", "publish", "report"},
 }
 
 
@@ -101,7 +108,7 @@ def test_tasks_follow_one_another(bag):
         return [task.task_id for task in bag.dags[dag_id].topological_sort()]
 
     assert order("ingest_orders") == order("ingest_interactions") == ["land", "check"]
-    assert order("segment_customers") == ["build", "check", "publish", "summarise"]
+    assert order("segment_customers") == ["build", "check", "publish", "report", "summarise"]
     for dag in bag.dags.values():
         assert all(len(task.downstream_task_ids) <= 1 for task in dag.tasks)
 

@@ -66,7 +66,14 @@ INTERACTIONS = Asset(
 )
 PUBLISHED = tuple(
     Asset(name=table, uri=f"strataflow://published/{table}", group="published")
-    for table in ("customer_segments", "customer_tags", "churn_risk", "rfm_cutoffs")
+    for table in (
+        "customer_segments",
+        "customer_tags",
+        "churn_risk",
+        "customer_lifetime_value",
+        "rfm_cutoffs",
+        "churn_model_card",
+    )
 )
 
 
@@ -298,6 +305,13 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
     for asset in PUBLISHED:
         _hand_on(context, asset, result | {"rows": done.manifest["tables"][asset.name]["rows"]})
     return result
+
+
+def report(context: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the page about the version that readers see."""
+    with _steps(context, writes=True) as steps:
+        written = steps.report()
+    return {"day": str(day_of(context)), "written": written}
 
 
 def summarise(context: Mapping[str, Any]) -> dict[str, Any]:

@@ -139,10 +139,24 @@ class Steps:
             step.detail = {"version": done.version}
         return done
 
+    def report(self) -> bool:
+        """The page about what readers see now, at ``published/report``; False where it is there already."""
+        from strataflow.report import publish_report
+
+        at = self.deployment
+        version = current_version(at.home)
+        if version is None:
+            return False
+        with self.log.step("report") as step:
+            written = publish_report(at.home, at.project, version)
+            step.outcome = "ok" if written else "unchanged"
+            step.detail = {"version": version.name}
+        return written
+
     def day(
         self, day: date, *, first: date | None = None, known_at: date | None = None, skip_land: bool = False
     ) -> Published:
-        """The whole daily job for ``day``: land, gate 1, build, gate 2, publish.
+        """The whole daily job for ``day``: land, gate 1, build, gate 2, publish, report.
 
         When what has landed, the rules and the code are those of the version
         already published, nothing is built and that version is returned with
@@ -162,7 +176,9 @@ class Steps:
         self.check_landed(day, since=first)
         build = self.build(day, known_at)
         self.check_built(build)
-        return self.publish(build)
+        done = self.publish(build)
+        self.report()
+        return done
 
     def standing(self, day: date, known_at: date | None = None) -> Published | None:
         """The published version of ``day`` if a new run could only make it again, else None."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,47 @@ if TYPE_CHECKING:
     from strataflow.project import Project
 
 PAGE = "index.html"
+PAGES = "reports"
+LINK = "report"
+
+
+def publish_report(home: Home, project: Project, version: Path) -> bool:
+    """Put the page about the version that readers see at ``published/report/index.html``, in one step.
+
+    The page tells of gates and earlier days as well, which a version does not depend on, so it
+    lies beside the versions: a page per version in ``published/reports``, the newest linked.
+
+    Args:
+        version: folder of the current version, resolved.
+
+    Returns:
+        False when that page is there already.
+
+    Raises:
+        UsageError: the build that the version was made from is gone.
+        StepFailed: the build lacks a table or column that the page is made from.
+    """
+    from strataflow.build import Build
+    from strataflow.durable import point, sync_tree
+    from strataflow.publish import read_manifest
+
+    pages = home.published / PAGES
+    if (home.published / LINK).resolve() == pages / version.name and (pages / version.name / PAGE).is_file():
+        return False
+    manifest = read_manifest(version)
+    build = Build.load(home, date.fromisoformat(manifest["as_of"]), date.fromisoformat(manifest["known_at"]))
+    aside = home.scratch / f"report-page-{version.name}"
+    shutil.rmtree(aside, ignore_errors=True)
+    write_report(home, project, build, None, aside)
+    sync_tree(aside)
+    pages.mkdir(exist_ok=True)
+    shutil.rmtree(pages / version.name, ignore_errors=True)
+    aside.rename(pages / version.name)
+    point(home.published / LINK, f"{PAGES}/{version.name}")
+    for other in pages.iterdir():
+        if other.name != version.name:
+            shutil.rmtree(other)
+    return True
 
 
 def write_report(home: Home, project: Project, build: Build, gate: Mapping[str, Any] | None, target: Path) -> Path:
