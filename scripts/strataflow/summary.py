@@ -330,7 +330,11 @@ def _print_files(summary: dict[str, Any], console: Console) -> None:
         ("DuckDB", f'python -c "import duckdb; {look}"'),
         ("pandas", f'python -c "import pandas; {frame}"'),
         ("spreadsheet", f"{place}/churn_risk.csv"),
-        *([("report", f"{_short(page)}")] if (page := version.parent.parent / "report" / "index.html").is_file() else []),
+        *(
+            [("report", f"{_short(page)}")]
+            if (page := version.parent.parent / "report" / "index.html").is_file()
+            else []
+        ),
     ):
         console.print(f"  {purpose:<12}{command}", highlight=False, markup=False, soft_wrap=True)
 
