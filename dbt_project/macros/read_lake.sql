@@ -31,7 +31,7 @@
 {% endmacro %}
 
 {% macro duckdb__parquet_partitions(path, key) -%}
-    read_parquet('{{ path }}/*/*.parquet', hive_partitioning = true, hive_types = {'{{ key }}': date})
+    read_parquet('{{ path | replace("'", "''") }}/*/*.parquet', hive_partitioning = true, hive_types = {'{{ key }}': date})
 {%- endmacro %}
 
 {% macro spark__parquet_partitions(path, key) -%}
@@ -44,7 +44,7 @@
 {%- endmacro %}
 
 {% macro duckdb__parquet_files(path) -%}
-    read_parquet('{{ path }}/*.parquet')
+    read_parquet('{{ path | replace("'", "''") }}/*.parquet')
 {%- endmacro %}
 
 {% macro spark__parquet_files(path) -%}

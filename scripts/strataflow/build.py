@@ -25,9 +25,9 @@ from strataflow.errors import StepFailed, UsageError
 from strataflow.home import Home
 from strataflow.lake import Received, received
 from strataflow.prediction import lifetime_value
-from strataflow.prediction.training import model_in_force, rule, score_lifetime_value
+from strataflow.prediction.training import model_in_force, score_lifetime_value
 from strataflow.project import Project
-from strataflow.rules import code_version, expectations_hash, ledger_rules_hash, rules_hash
+from strataflow.rules import code_version, expectations_hash, ledger_rules_hash, rules_hash, variables
 from strataflow.sources import Shop
 
 SCHEMA_VERSION = 1
@@ -96,18 +96,18 @@ def build(
         StepFailed: a model or a data test of the dbt project failed.
     """
     known = received(home, known_at or as_of)
-    rules = ledger_rules_hash(project)
-    ledger.clean(home, ledger.kept(home, rules))
+    rules = ledger_rules_hash(project, shop.currency)
+    ledger.clean(home)
     scratch = home.scratch / f"build-{as_of}"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     database = scratch / "build.duckdb"
-    in_force = model_in_force(home, project, as_of, partial(_build_ledgers, home, project, shop))
+    in_force = model_in_force(home, project, as_of, rules, partial(_build_ledgers, home, project, shop))
     store = ledger.kept(home, rules)
     valid = ledger.valid_through(store, known)
     run_vars = _run_vars(home, shop, as_of, known, valid) | in_force.dbt_vars()
     _run_dbt(project, home, database, run_vars, progress)
-    score_lifetime_value(database, in_force, as_of, float(rule(project, "ltv_discount_rate")))
+    score_lifetime_value(database, in_force, as_of, float(variables(project)["ltv_discount_rate"]))
     ledger.keep(home, store, valid, known, database)
     meta = _describe(project, home, shop, as_of, known, database) | {"model_card": in_force.card}
     folder = build_folder(home, as_of, known.known_at)
@@ -118,7 +118,7 @@ def build(
 
 def _build_ledgers(home: Home, project: Project, shop: Shop, known: Received) -> None:
     """Bring the kept ledgers up to ``known.known_at`` and no further, for training as of that day."""
-    store = ledger.kept(home, ledger_rules_hash(project))
+    store = ledger.kept(home, ledger_rules_hash(project, shop.currency))
     valid = ledger.valid_through(store, known)
     scratch = home.scratch / f"ledgers-{known.known_at}"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -170,7 +170,7 @@ def _run_dbt(
 
     logs = home.root / "logs"
     arguments = [
-        "--quiet", "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check",
+        "--quiet", "--log-level", "none", "--log-level-file", "debug", "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check",
         "--log-path", str(logs), "build", "--exclude-resource-type", "unit_test",
         "--project-dir", str(project.dbt), "--profiles-dir", str(project.dbt),
         "--target-path", str(_dbt_target(home)), "--vars", json.dumps(run_vars), *selected,
