@@ -533,6 +533,35 @@ def test_an_edited_mapping_lands_the_day_again_and_a_moved_table_leaves_nothing_
     assert len(shop.landed("order_lines")) == 1
 
 
+def test_a_renamed_source_does_not_land_beside_its_former_self(shop):
+    shop.deliver("orders_2026-01-05.csv", HEADER + order("A"))
+    shop.describe(CUSTOMERS_ONLY)
+    shop.deliver("members.csv", "id,region\n1,North\n")
+    shop.land("2026-01-05")
+    before = shop.bytes_in_lake()
+    shop.describe(ORDERS.replace("name: orders", "name: web_orders"), "orders")
+    assert not landing.has_landed(shop.home, PROJECT, shop.sources(), date(2026, 1, 5), date(2026, 1, 5))
+    with pytest.raises(UsageError) as caught:
+        shop.land("2026-01-05")
+    for part in ("a source orders that no file describes", "still count in orders", "if_missing: empty"):
+        assert part in str(caught.value)
+    assert shop.bytes_in_lake() == before
+    assert shop.land("2026-01-05", tables=["customers"]).landings  # another table's landing is not concerned
+    for path in shop.home.lake.glob("*/received_date=*/orders.parquet"):
+        path.unlink()
+    shutil.rmtree(shop.home.landings / "orders")
+    shop.land("2026-01-05")
+    assert shop.landed("orders", "order_id, source") == [("A", "web_orders")]
+
+
+def test_an_ended_source_keeps_its_past(shop):
+    shop.deliver("orders_2026-01-05.csv", HEADER + order("A"))
+    shop.land("2026-01-05")
+    shop.describe(ORDERS.replace("path:", "if_missing: empty\n      path:"))
+    shop.land("2026-01-06")
+    assert shop.landed("orders", "order_id") == [("A",)]
+
+
 def test_a_damaged_partition_is_landed_again(shop):
     three_days(shop)
     shop.land("2026-01-05", "2026-01-07")

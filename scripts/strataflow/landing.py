@@ -81,7 +81,8 @@ def land(
     Raises:
         InputError: a file is missing or broken, or a day has more refused rows
             than its limit; nothing has been moved into the lake.
-        UsageError: a source description can't be carried out.
+        UsageError: a source description can't be carried out, or the lake holds
+            days of a source that nothing describes any more.
         StepFailed: counts don't reconcile; nothing has been moved.
     """
     if last < first:
@@ -91,6 +92,7 @@ def land(
     for name in wanted or ():
         if name not in canonical:
             raise UsageError(f"there is no table '{name}'", todo=f"allowed: {', '.join(canonical)}")
+    _refuse_stranded(home, sources, wanted if wanted is not None else list(canonical))
     scratch = home.scratch / "landing"
     shutil.rmtree(scratch, ignore_errors=True)
     try:
@@ -118,6 +120,8 @@ def has_landed(home: Home, project: Project, sources: Sources, first: date, last
     """
     canonical = canonical_tables(project)
     days = days_between(first, last)
+    if _stranded(home, sources, list(canonical)):
+        return False
     try:
         return all(
             _Flow(home, source, canonical[source.table], sources.shop, home.scratch, None).is_settled(days)
@@ -429,6 +433,39 @@ class _Flow:
             self._progress(f"read {self.source.name}", done, total)
 
         return read
+
+
+def _stranded(home: Home, sources: Sources, tables: Sequence[str]) -> list[tuple[str, str]]:
+    """Sources with days in the lake that no file describes, each with the one of ``tables`` that it fed last."""
+    described = {source.name for source in sources.sources}
+    folders = home.landings.iterdir() if home.landings.is_dir() else ()
+    found = []
+    for name in sorted(folder.name for folder in folders if folder.is_dir() and folder.name not in described):
+        past = Past(home, name)
+        newest = next((told for day in reversed(past.days) if (told := past.manifest(day))), None)
+        if newest and newest["table"] in tables:
+            found.append((name, newest["table"]))
+    return found
+
+
+def _refuse_stranded(home: Home, sources: Sources, tables: Sequence[str]) -> None:
+    """Raise if the lake holds days of a source that nothing describes.
+
+    Its rows would go on counting. Were it merely renamed, all that it
+    delivered would land a second time under the new name and count twice.
+    """
+    stranded = _stranded(home, sources, tables)
+    if not stranded:
+        return
+    name, table = stranded[0]
+    others = f"; so do those of {', '.join(other for other, _ in stranded[1:])}" if stranded[1:] else ""
+    raise UsageError(
+        f"the lake holds days of a source {name} that no file describes; its rows still count in {table}{others}",
+        where=f"{home.landings / name}, and {sources.directory} has no source of that name",
+        todo=f"if it was renamed, give it back the name {name}, or remove its files "
+        f"lake/*/received_date=*/{name}.parquet, then lake/landings/{name}, and land its days again under the new "
+        "name; if it has ended, keep its description with files.if_missing: empty",
+    )
 
 
 def _refuse_bad_days(home: Home, days: list[_Day]) -> None:
