@@ -314,6 +314,38 @@ def test_a_filter_says_which_it_was_and_does_not_count(shop):
     assert "real_customers" in shop.quarantined("reason")[0][0]
 
 
+def test_a_currency_without_a_rate_is_refused_with_its_reason(shop):
+    text = ORDERS + "      currency: money\n    limits: {max_quarantine_ratio: 1}\n"
+    shop.describe(text)
+    rows = [("own", "EUR"), ("pounds", "gbp"), ("yen", "JPY"), ("none", "12"), ("old", "GBP")]
+    times = {"old": "1999-12-31 10:00:00"}
+    lines = "".join(order(n, at=times.get(n, "2026-01-05")).strip() + f",{money}\n" for n, money in rows)
+    shop.deliver("orders_2026-01-05.csv", HEADER.strip() + ",money\n" + lines)
+    shop.land("2026-01-05")
+    assert shop.landed("orders", "order_id, currency") == [("own", "EUR"), ("pounds", "GBP")]
+    assert shop.quarantined("reason_code, reason") == [
+        ("no_rate", "currency: there is no rate from JPY on 2026-01-05 to EUR (seed currency_rates)"),
+        ("unparseable", "currency: '12' is not a currency code of three letters"),
+        ("no_rate", "currency: there is no rate from GBP on 1999-12-31 to EUR (seed currency_rates)"),
+    ]
+
+
+def test_a_new_rate_lands_the_days_that_lacked_it(shop, tmp_path):
+    shutil.copytree(PROJECT.dbt / "models" / "staging", tmp_path / "project/dbt_project/models/staging")
+    project = Project(tmp_path / "project")
+    project.currency_rates.parent.mkdir()
+    rates = "currency,reporting_currency,valid_from,rate\n"
+    project.currency_rates.write_text(rates)
+    shop.describe(ORDERS + "      currency: money\n    limits: {max_quarantine_ratio: 1}\n")
+    shop.deliver("orders_2026-01-05.csv", HEADER.strip() + ",money\n" + order("yen").strip() + ",JPY\n")
+    day = date(2026, 1, 5)
+    land(shop.home, project, shop.sources(), day, day)
+    assert not shop.landed("orders")
+    project.currency_rates.write_text(rates + "JPY,EUR,2020-01-01,0.0062\n")
+    land(shop.home, project, shop.sources(), day, day)
+    assert shop.landed("orders", "order_id") == [("yen",)]
+
+
 # -- clocks -------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from strataflow.deliveries import delivered_lookups
 from strataflow.errors import InputError
 from strataflow.project import canonical_tables
+from strataflow.rates import first_rates
 from strataflow.rawfiles import Delivered
 from strataflow.reasons import NEVER_COUNTED, REASONS
 from strataflow.sources import load_shop, load_source
@@ -128,10 +129,11 @@ def check_source(
     tables = canonical_tables(project)
     source = load_source(path, tables)
     shop = load_shop(path.parent / "shop.yml")
+    table = tables[source.table]
     file = _file_to_check(source, day)
     with (
         tempfile.TemporaryDirectory(dir=scratch, prefix="strataflow-check-") as folder,
-        Workbench(Path(folder), source, tables[source.table], shop) as bench,
+        Workbench(Path(folder), source, table, shop, first_rates(project, source, table, shop)) as bench,
     ):
         bench.load_lookups(delivered_lookups(source))
         header = bench.columns_of(file.path)

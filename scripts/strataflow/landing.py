@@ -32,6 +32,7 @@ from strataflow.durable import json_text, sha256
 from strataflow.errors import InputError, StepFailed, UsageError
 from strataflow.landing_report import Landing, LandingReport
 from strataflow.project import canonical_tables
+from strataflow.rates import first_rates
 from strataflow.reasons import NEVER_COUNTED
 from strataflow.staging import Span, Staged, Workbench
 
@@ -97,7 +98,7 @@ def land(
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         flows = [
-            _Flow(home, source, canonical[source.table], sources.shop, scratch / source.name, progress)
+            _flow(home, project, source, canonical[source.table], sources.shop, scratch / source.name, progress)
             for source in sources.feeding(wanted)
         ]
         prepared = [day for flow in flows for day in flow.prepare(days_between(first, last))]
@@ -124,7 +125,7 @@ def has_landed(home: Home, project: Project, sources: Sources, first: date, last
         return False
     try:
         return all(
-            _Flow(home, source, canonical[source.table], sources.shop, home.scratch, None).is_settled(days)
+            _flow(home, project, source, canonical[source.table], sources.shop, home.scratch).is_settled(days)
             for source in sources.sources
         )
     except InputError:
@@ -186,10 +187,18 @@ class _Flow:
     """One source on its way: from its files to days that are ready to be moved."""
 
     def __init__(
-        self, home: Home, source: Source, table: Table, shop: Shop, folder: Path, progress: Progress | None
+        self,
+        home: Home,
+        source: Source,
+        table: Table,
+        shop: Shop,
+        folder: Path,
+        rates: dict[str, date],
+        progress: Progress | None,
     ) -> None:
         self.home, self.source, self.table, self.shop, self.folder = home, source, table, shop, folder
-        self.identity = identity(source, table, shop)
+        self.rates = rates
+        self.identity = identity(source, table, shop, rates)
         self.limits = source.limits.model_dump(mode="json")
         self.lookups: list[dict[str, Any]] = []
         self.notes: list[str] = []
@@ -207,7 +216,7 @@ class _Flow:
                 made[plan.day] = self._empty_day(plan)
         open_plans = [plan for plan in plans if plan.day not in made]
         if open_plans:
-            with Workbench(self.folder, self.source, self.table, self.shop) as bench:
+            with Workbench(self.folder, self.source, self.table, self.shop, self.rates) as bench:
                 bench.load_lookups(lookups)
                 for day in self._worked(bench, open_plans):
                     made[day.day] = day
@@ -433,6 +442,19 @@ class _Flow:
             self._progress(f"read {self.source.name}", done, total)
 
         return read
+
+
+def _flow(
+    home: Home,
+    project: Project,
+    source: Source,
+    table: Table,
+    shop: Shop,
+    folder: Path,
+    progress: Progress | None = None,
+) -> _Flow:
+    """The flow of one source, with the rates that the project has for it."""
+    return _Flow(home, source, table, shop, folder, first_rates(project, source, table, shop), progress)
 
 
 def _stranded(home: Home, sources: Sources, tables: Sequence[str]) -> list[tuple[str, str]]:

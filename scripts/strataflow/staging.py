@@ -73,10 +73,11 @@ class Workbench:
         source: what the delivered files are.
         table: the canonical table they feed.
         shop: whose clock and currency hold.
+        rates: first day with a rate into the shop's currency, by currency.
     """
 
-    def __init__(self, folder: Path, source: Source, table: Table, shop: Shop) -> None:
-        self.folder, self.source, self.table, self.shop = folder, source, table, shop
+    def __init__(self, folder: Path, source: Source, table: Table, shop: Shop, rates: dict[str, date]) -> None:
+        self.folder, self.source, self.table, self.shop, self.rates = folder, source, table, shop, rates
         self._lookup_types: dict[str, str] = {}
         self._wanted = wanted_columns(source)
         self._columns: dict[Path, Header | Columns] = {}
@@ -171,7 +172,8 @@ class Workbench:
         types = dict.fromkeys(self._wanted, "VARCHAR")
         if isinstance(headers[0], Columns) and headers[0].types:
             types = {name: headers[0].types[place] for name, place in zip(self._wanted, places[0], strict=True)}
-        mapping = build_mapping(self.connection, self.source, self.table, self.shop, {**types, **self._lookup_types})
+        types |= self._lookup_types
+        mapping = build_mapping(self.connection, self.source, self.table, self.shop, types, self.rates)
         self._create_files(files)
         self._run(raw, f"create or replace table staged as {self._in_span(self._judged_rows(raw, mapping), span)}")
         self._refuse_older_versions(raw, mapping)
