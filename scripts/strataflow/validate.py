@@ -121,8 +121,9 @@ def validate_landed(
         suites = load_suites(project.expectations / "landed_day", values, canonical)
         return [suite for suite in suites if suite.table in fed or (fed and suite.table not in canonical)]
 
-    unfed = [] if tables is None else [table for table in asked if table not in fed]
-    return _judge(project, question, show, notes=(f"no source feeds {', '.join(unfed)}",) if unfed else ())
+    unfed = ", ".join(table for table in asked if table not in fed)
+    notes = (f"no source feeds {unfed}: results that rest on it are empty",) if unfed else ()
+    return _judge(project, question, show, notes=notes)
 
 
 def validate_built(home: Home, project: Project, build: Build) -> GateReport:
