@@ -170,7 +170,8 @@ def _run_dbt(
 
     logs = home.root / "logs"
     arguments = [
-        "--quiet", "--log-level", "none", "--log-level-file", "debug", "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check",
+        "--quiet", "--log-level", "none", "--log-level-file", "debug",
+        "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check",
         "--log-path", str(logs), "build", "--exclude-resource-type", "unit_test",
         "--project-dir", str(project.dbt), "--profiles-dir", str(project.dbt),
         "--target-path", str(_dbt_target(home)), "--vars", json.dumps(run_vars), *selected,
