@@ -364,6 +364,24 @@ def test_an_order_after_midnight_belongs_to_the_day_on_the_shops_clock(tmp_path)
     ]
 
 
+@pytest.mark.parametrize(
+    ("zone", "registered", "day"),
+    [
+        ("Asia/Shanghai", "2026-01-05 16:30:00", date(2026, 1, 6)),
+        ("America/New_York", "2026-01-05 02:00:00", date(2026, 1, 4)),
+    ],
+)
+def test_customers_register_on_the_shops_day(tmp_path, zone, registered, day):
+    text = CUSTOMERS_ONLY.replace("{type: csv}", "{type: csv, time_zone: UTC}")
+    shop = small_shop(tmp_path / "shop", text.replace("region: region", "registered_at: since"), time_zone=zone)
+    shop.deliver("members.csv", f"id,since\n1,{registered}\n2,\n")
+    shop.land("2026-01-06")
+    assert shop.landed("customers", "customer_id, registered_at::varchar, registered_date") == [
+        ("1", registered, day),
+        ("2", None, None),
+    ]
+
+
 def test_clock_changes_move_times_that_do_not_exist_and_take_the_later_of_two(tmp_path):
     shop = small_shop(tmp_path / "shop", ORDERS, time_zone="America/New_York")
     times = ["2026-03-08 01:59:59", "2026-03-08 02:30:00", "2026-03-08 03:00:00", "2026-11-01 01:30:00"]
