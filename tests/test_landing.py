@@ -449,6 +449,20 @@ def test_a_day_landed_again_takes_what_it_took_before(split):
     assert split.bytes_in_lake() == before
 
 
+def test_a_split_file_that_ends_before_the_day_is_stale(split):
+    for first in ("2026-01-10", "2026-01-01"):
+        with pytest.raises(InputError) as caught:
+            split.land(first, "2026-01-10")
+        for part in ("newest row is of 2026-01-09, none is of 2026-01-10 or later", "lines.csv", "if_missing: empty"):
+            assert part in str(caught.value)
+        assert not split.bytes_in_lake()
+    split.land("2026-01-08")  # no row of that day, but later ones: the shop was closed
+    text = (split.folder / "sources" / "lines.yml").read_text()
+    split.describe(text.replace("split_by: at", "split_by: at, if_missing: empty"))
+    split.land("2026-01-10")
+    assert ids_by_day(split) == {}
+
+
 def test_bulk_landing_in_the_middle_of_a_history_takes_nothing_twice(split):
     split.land("2026-01-01")
     split.land("2026-01-02", "2026-01-03")

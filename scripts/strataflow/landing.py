@@ -301,9 +301,23 @@ class _Flow:
                     todo="land the day again",
                 )
         self._reconcile_files(staged)
+        if span is not None:
+            self._refuse_stale(staged, span.last)
         writer = ThreadPoolExecutor(int(bench.threads))
         with writer:
             yield from writer.map(lambda plan: self._day(bench, staged, plan, files), plans)
+
+    def _refuse_stale(self, staged: Staged, last: date) -> None:
+        """Raise if a file of many days ends before the day asked for: an old file would look like a closed shop."""
+        if self.source.files.if_missing == "empty" or (staged.newest and staged.newest >= last):
+            return
+        found = f"its newest row is of {staged.newest}" if staged.newest else "it has no row with a date"
+        raise InputError(
+            f"source {self.source.name}: the file looks stale: {found}, none is of {last} or later",
+            where=", ".join(str(file.path) for file in staged.files),
+            todo="have a newer file delivered, or, if days without a row at its end are normal, set "
+            f"files.if_missing: empty in {self.source.defined_in.name}",
+        )
 
     def _day(self, bench: Workbench, staged: Staged, plan: Plan, files: Sequence[Delivered]) -> _Day:
         """Write one day aside, and count what has been written against what has been staged."""
