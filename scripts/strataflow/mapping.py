@@ -173,9 +173,7 @@ def define_macros(connection: duckdb.DuckDBPyConnection, form: Format, shop: Sho
 class _Writer:
     """Puts the layers of one mapping together and numbers its faults on the way."""
 
-    def __init__(
-        self, source: Source, table: Table, shop: Shop, types: Dict[str, str], rates: Dict[str, date]
-    ) -> None:
+    def __init__(self, source: Source, table: Table, shop: Shop, types: Dict[str, str], rates: Dict[str, date]) -> None:
         self.source, self.table, self.shop, self.types, self.rates = source, table, shop, types, rates
         self.faults: list[Fault] = []
         self.tests: list[str] = []
