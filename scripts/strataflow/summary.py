@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from datetime import date
@@ -137,7 +138,7 @@ def print_build(summary: dict[str, Any], console: Console) -> None:
     known = "" if summary["known_at"] == summary["as_of"] else f" --known-at {summary['known_at']}"
     for line in (
         f"Built as of {summary['as_of']}, known at {summary['known_at']}; nothing is published.",
-        f'  query it    python -c "import duckdb; {look}"',
+        f'  query it    {_python()} -c "import duckdb; {look}"',
         f"  publish it  strataflow run --skip-land --date {summary['as_of']}{known}",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -366,8 +367,8 @@ def _print_files(summary: dict[str, Any], console: Console) -> None:
     look = f"duckdb.connect('{place}/current.duckdb', read_only=True).sql('from customer_segments limit 10').show()"
     frame = f"print(pandas.read_parquet('{_short(version)}/{segments}'))"
     for purpose, command in (
-        ("DuckDB", f'python -c "import duckdb; {look}"'),
-        ("pandas", f'python -c "import pandas; {frame}"'),
+        ("DuckDB", f'{_python()} -c "import duckdb; {look}"'),
+        ("pandas", f'{_python()} -c "import pandas; {frame}"'),
         ("spreadsheet", f"{place}/churn_risk.csv"),
         *(
             [("report", f"{_short(page)}")]
@@ -422,6 +423,11 @@ def _money(value: str) -> str:
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.1%}"
+
+
+def _python() -> str:
+    """The Python that has our packages, as one would type it here; a shell's own may not have them."""
+    return _short(Path(sys.executable))
 
 
 def _short(path: Path) -> str:
