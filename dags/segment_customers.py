@@ -61,7 +61,11 @@ def segment_customers():
     def publish(**context):
         return orchestration.publish(context)
 
-    @task(pool=WRITER_POOL, task_display_name="Report", doc_md="The page at `published/report/index.html`.")
+    @task(
+        pool=WRITER_POOL,
+        task_display_name="History and report",
+        doc_md="Snapshots, moves and causes in `published/history`; the page at `published/report/index.html`.",
+    )
     def report(**context):
         return orchestration.report(context)
 

@@ -337,14 +337,22 @@ def test_running_a_published_day_again_changes_nothing_and_says_so(home, shop):
     assert f"{DAY} is published already" in in_words.stdout
     record = runlog.records(home)[-1]
     assert record["outcome"] == "unchanged"
-    assert [step["name"] for step in record["steps"]] == ["land"]
+    assert [step["name"] for step in record["steps"]] == ["land", "history"]
     assert record["seconds"] < 10
     assert seconds < 20
 
 
 def test_the_run_log_has_every_step(home):
     record = next(record for record in runlog.records(home) if record["as_of"] == DAY)
-    assert [step["name"] for step in record["steps"]] == ["land", "gate 1", "build", "gate 2", "publish", "report"]
+    assert [step["name"] for step in record["steps"]] == [
+        "land",
+        "gate 1",
+        "build",
+        "gate 2",
+        "publish",
+        "history",
+        "report",
+    ]
     assert all(step["outcome"] == "ok" and step["seconds"] > 0 for step in record["steps"])
     assert record["outcome"] == "ok"
 

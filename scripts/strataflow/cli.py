@@ -250,7 +250,8 @@ def validate(
         if gate != "landed":
             steps.check_built(Build.load(home, day, known_at))
     wanted = ("landed", "built") if gate == "both" else (gate,)
-    reports = [report for report in summary.gates(home, day) if report["gate"] in wanted]
+    found = [*summary.gates(home, day), *(summary.gates(home, day, known_at) if known_at else ())]
+    reports = [report for report in found if report["gate"] in wanted]
     document = {"ok": True, "command": "validate", "date": str(day), "gates": reports}
     _screen(obj).result(document, lambda console: summary.print_gates(reports, console, f"Gates of {day}"))
 
@@ -302,6 +303,57 @@ def publish(obj: dict[str, Any], day: date | None, known_at: date | None, **at: 
         home, day = steps.deployment.home, date.fromisoformat(steps.log.record["as_of"])
         done = steps.publish(Build.load(home, day, known_at))
     _show_published(obj, "publish", done, summary.collect(home, done.path, first=day))
+
+
+@cli.command()
+@location
+@waiting
+@shared
+@click.pass_obj
+def history(obj: dict[str, Any], **at: Any) -> None:
+    """Bring snapshots, intervals, moves and their causes up to what is published.
+
+    `run` does this after publishing; alone it is for a home whose history was removed, or a day
+    that waited for its rules. Says so if nothing is to be done.
+    """
+    with _recorded(obj, "history", None, {}, **at) as steps:
+        done = steps.history()
+    document = {
+        "ok": True,
+        "command": "history",
+        "path": str(done.path) if done.path else None,
+        "days": [str(day) for day in done.days],
+        "waiting": [str(day) for day in done.waiting],
+    }
+    said = f"History of {len(done.days)} days written" if done.days else "Nothing to do"
+    _screen(obj).result(
+        document, lambda console: console.print(f"{said}: {done.path}", highlight=False, soft_wrap=True)
+    )
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  strataflow run --skip-land --date 2017-11-30 --known-at 2017-12-31
+  strataflow compare 2017-11-30
+"""
+)
+@click.argument("day", type=Day(), metavar="DATE")
+@click.option("--known-at", type=Day(), help="Which restatement.  [default: the latest there is]")
+@location
+@shared
+@click.pass_obj
+def compare(obj: dict[str, Any], day: date, known_at: date | None, home: Path | None, **_: Any) -> None:
+    """Tell what was said of a day then and what is known of it now.
+
+    Customers by class, stage and tier from one to the other, totals, and the largest differences,
+    between the version of DATE and its restatement.
+    """
+    from strataflow.history import compare as comparing
+    from strataflow.home import Home
+
+    told = comparing.compare(Home.at(home), day, known_at)
+    _screen(obj).result({"ok": True, "command": "compare", **told}, lambda console: comparing.render(told, console))
 
 
 @cli.command()

@@ -99,6 +99,11 @@ class Home:
         """The manifest of what ``source`` delivered on ``day``."""
         return self.landings / source / f"{day}.json"
 
+    @staticmethod
+    def named(as_of: date, known_at: date | None = None) -> str:
+        """What a result is filed under: its day; for a restatement also the day its data was known at, ``D@K``."""
+        return str(as_of) if known_at in (None, as_of) else f"{as_of}@{known_at}"
+
     @contextmanager
     def writing(self, timeout: float = 0) -> Iterator[None]:
         """Hold the one writer's lock of this home; a killed process lets go of it.

@@ -308,10 +308,19 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def report(context: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the page about the version that readers see."""
+    """Bring history up to date and write the page about the version that readers see.
+
+    One task, because each costs a process of its own; both only tell of what is published already.
+    """
     with _steps(context, writes=True) as steps:
+        history = steps.history()
         written = steps.report()
-    return {"day": str(day_of(context)), "written": written}
+    return {
+        "day": str(day_of(context)),
+        "history": [str(day) for day in history.days],
+        "waiting": [str(day) for day in history.waiting],
+        "written": written,
+    }
 
 
 def summarise(context: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,7 +65,9 @@ def publish(home: Home, build: Build) -> Published:
 
     The same content published again changes nothing. Other content for a day
     already published becomes a version of its own, which that day's link then
-    leads to. ``published/current`` follows the newest day.
+    leads to. ``published/current`` follows the newest day. A restatement has a
+    link of its own in ``published/restatements``; what was said of the day then
+    stays, and ``current`` never leads to a restatement.
 
     Raises:
         GateFailed: gate 2 did not pass, or passed another build.
@@ -80,7 +82,7 @@ def publish(home: Home, build: Build) -> Published:
         moved = _move_in(staging, version, manifest)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    switched = point(day_link(home, build.as_of), f"../versions/{version.name}")
+    switched = point(_link(home, build.as_of, build.known_at), f"../versions/{version.name}")
     newest_switched = _follow_newest_day(home)
     return Published(
         path=version,
@@ -98,14 +100,30 @@ def current_version(home: Home) -> Path | None:
     return _resolved(home.published / "current")
 
 
-def version_of(home: Home, day: date) -> Path | None:
-    """Folder of the latest published version of ``day``; None if the day is not published."""
-    return _resolved(day_link(home, day))
+def version_of(home: Home, day: date, known_at: date | None = None) -> Path | None:
+    """Folder of the latest published version of ``day``; None if the day is not published.
+
+    Args:
+        known_at: of a restatement, the day up to which data was counted.
+    """
+    return _resolved(_link(home, day, known_at or day))
 
 
 def day_link(home: Home, day: date) -> Path:
     """The link that leads to the latest version of ``day``."""
     return home.published / "days" / str(day)
+
+
+def restated_at(home: Home, day: date) -> list[date]:
+    """The days up to which data was counted in the restatements of ``day``, earliest first."""
+    links = (home.published / "restatements").glob(f"{day}@*")
+    return sorted(date.fromisoformat(link.name.partition("@")[2]) for link in links if link.exists())
+
+
+def _link(home: Home, day: date, known_at: date) -> Path:
+    if known_at == day:
+        return day_link(home, day)
+    return home.published / "restatements" / home.named(day, known_at)
 
 
 def published_days(home: Home) -> list[date]:
@@ -155,8 +173,9 @@ def passed_gate(home: Home, build: Build) -> dict[str, Any]:
     Raises:
         GateFailed: there is no report, it did not pass, or it is about another build.
     """
-    path = home.gates / str(build.as_of) / "built" / "report.json"
-    again = f"strataflow validate --gate built --date {build.as_of}"
+    path = home.gates / home.named(build.as_of, build.known_at) / "built" / "report.json"
+    known = "" if build.known_at == build.as_of else f" --known-at {build.known_at}"
+    again = f"strataflow validate --gate built --date {build.as_of}{known}"
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as missing:
@@ -180,14 +199,16 @@ def passed_gate(home: Home, build: Build) -> dict[str, Any]:
 
 def _prepare(home: Home) -> None:
     """Create the folders and clear what killed runs left; nothing of that kind was ever seen by a reader."""
-    for folder in (home.published, home.published / "versions", home.published / "days"):
+    links = [home.published / "days", home.published / "restatements"]
+    for folder in (home.published, home.published / "versions", *links):
         folder.mkdir(parents=True, exist_ok=True)
         if folder.stat().st_mode & 0o777 != READABLE_FOLDER:
             folder.chmod(READABLE_FOLDER)
     for left in home.published.glob(f"{STAGING}*"):
         shutil.rmtree(left)
-    for left in [*home.published.glob(".link-*"), *(home.published / "days").glob(".link-*")]:
-        left.unlink()
+    for folder in (home.published, *links):
+        for left in folder.glob(".link-*"):
+            left.unlink()
 
 
 def _fill(staging: Path, build: Build, gate: dict[str, Any]) -> dict[str, Any]:
@@ -278,8 +299,10 @@ def _move_in(staging: Path, version: Path, manifest: dict[str, Any]) -> bool:
 
 
 def _follow_newest_day(home: Home) -> bool:
-    newest = published_days(home)[-1]
-    target = os.readlink(day_link(home, newest)).removeprefix("../")
+    days = published_days(home)
+    if not days:
+        return False
+    target = os.readlink(day_link(home, days[-1])).removeprefix("../")
     switched = point(home.published / "current", target)
     return point(home.published / "current.duckdb", "current/current.duckdb") or switched
 

@@ -21,6 +21,7 @@ from strataflow.publish import Published, current_version, damage, publish, publ
 
 if TYPE_CHECKING:
     from strataflow.build import Build
+    from strataflow.history.refresh import Refreshed
     from strataflow.landing import LandingReport
     from strataflow.runlog import RunLog
     from strataflow.sources import Sources
@@ -154,6 +155,23 @@ class Steps:
             step.detail = {"version": done.version}
         return done
 
+    def history(self) -> Refreshed:
+        """Snapshots, intervals, moves and causes of all published days, brought up to date.
+
+        Raises:
+            StepFailed: the moves of a day can't be explained from the data; names the day.
+        """
+        from strataflow.history.refresh import refresh
+
+        at = self.deployment
+        with self.log.step("history") as step:
+            done = refresh(at.home, at.project, at.sources.shop)
+            step.outcome = "ok" if done.days else "unchanged"
+            waiting = ", ".join(str(day) for day in done.waiting)
+            notes = [f"the moves of {waiting} wait until run again under today's rules and data"] if waiting else []
+            step.detail = {"days": [str(day) for day in done.days], "notes": notes}
+        return done
+
     def report(self) -> bool:
         """The page about what readers see now, at ``published/report``; False where it is there already."""
         from strataflow.report import publish_report
@@ -171,11 +189,11 @@ class Steps:
     def day(
         self, day: date, *, first: date | None = None, known_at: date | None = None, skip_land: bool = False
     ) -> Published:
-        """The whole daily job for ``day``: land, gate 1, build, gate 2, publish, report.
+        """The whole daily job for ``day``: land, gate 1, build, gate 2, publish, history, report.
 
         When what has landed, the rules and the code are those of the version
         already published, nothing is built and that version is returned with
-        ``changed`` False.
+        ``changed`` False; history is made whole if a killed run left it behind.
 
         Args:
             first: land the days from here to ``day`` (history in bulk) instead of ``day`` alone.
@@ -186,12 +204,14 @@ class Steps:
             self.land(first or day, day, refuse_gaps=first is None)
         standing = self.standing(day, known_at)
         if standing is not None:
+            self.history()
             self.log.ends_as("unchanged")
             return standing
         self.check_landed(day, since=first)
         build = self.build(day, known_at)
         self.check_built(build)
         done = self.publish(build)
+        self.history()
         self.report()
         return done
 
@@ -200,8 +220,9 @@ class Steps:
         from strataflow.build import fingerprint
 
         at = self.deployment
-        version = version_of(at.home, day)
-        if version is None or current_version(at.home) != version_of(at.home, published_days(at.home)[-1]):
+        version = version_of(at.home, day, known_at)
+        days = published_days(at.home)
+        if version is None or (days and current_version(at.home) != version_of(at.home, days[-1])):
             return None
         manifest = read_manifest(version)
         if damage(version, manifest, thorough=False):

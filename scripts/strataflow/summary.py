@@ -57,7 +57,7 @@ def collect(home: Home, version: Path, *, first: date | None = None) -> dict[str
         "currency": manifest["shop"]["currency"],
         "landed": landed(home, first, known_at),
         **results,
-        "gates": gates(home, day),
+        "gates": gates(home, day, known_at),
         "files": _files(manifest),
     }
 
@@ -107,14 +107,15 @@ def landed(home: Home, first: date | None, last: date, tables: list[str] | None 
     }
 
 
-def gates(home: Home, day: date) -> list[dict[str, Any]]:
-    """The gates' reports of ``day`` in short, gate 1 first.
+def gates(home: Home, day: date, known_at: date | None = None) -> list[dict[str, Any]]:
+    """The gates' reports of ``day``, or of its restatement as known at a later day, in short, gate 1 first.
 
     Returns:
         Per report: gate (``landed`` or ``built``), tables (None for all), passed,
         expectations (how many), warnings, notes, report (its file).
     """
-    paths = sorted((home.gates / str(day)).glob("*/report.json"), key=lambda path: (path.parent.name == "built", path))
+    folder = home.gates / home.named(day, known_at)
+    paths = sorted(folder.glob("*/report.json"), key=lambda path: (path.parent.name == "built", path))
     return [_gate(path, json.loads(path.read_text(encoding="utf-8"))) for path in paths]
 
 
@@ -354,7 +355,9 @@ def print_gates(reports: list[dict[str, Any]], console: Console, title: str = "G
 def _print_files(summary: dict[str, Any], console: Console) -> None:
     # Soft wrapping leaves lines whole, so that a command can be copied from a narrow terminal.
     version, published = Path(summary["path"]), Path(summary["path"]).parents[1]
-    place = _short(published / "current") if summary["is_current"] else _short(published / "days" / summary["as_of"])
+    restated = summary["known_at"] != summary["as_of"]
+    beside = f"restatements/{summary['as_of']}@{summary['known_at']}" if restated else f"days/{summary['as_of']}"
+    place = _short(published / "current") if summary["is_current"] else _short(published / beside)
     console.print(f"\n[bold]Published[/] {summary['version']}  in {place}", highlight=False, soft_wrap=True)
     for entry in summary["files"]:
         console.print(

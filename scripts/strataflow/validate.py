@@ -53,12 +53,13 @@ class _Question:
     since: date
     tables: tuple[str, ...] | None = None
     build_id: str | None = None
+    known_at: date | None = None
 
     @property
     def folder(self) -> Path:
         """Findings; a gate that judges only some tables has a folder of its own."""
         name = self.gate if self.tables is None else f"{self.gate}-{'+'.join(self.tables)}"
-        return self.home.gates / str(self.day) / name
+        return self.home.gates / self.home.named(self.day, self.known_at) / name
 
     @property
     def site(self) -> Path:
@@ -72,7 +73,7 @@ class _Question:
             day=self.day,
             since=self.since,
             path=self.folder / "report.json",
-            docs=self.site / self.gate / page_name(self.day, self.tables),
+            docs=self.site / self.gate / page_name(self.home.named(self.day, self.known_at), self.tables),
             expectations=tuple(judgements),
             tables=self.tables,
             build_id=self.build_id,
@@ -128,7 +129,8 @@ def validate_landed(
 def validate_built(home: Home, project: Project, build: Build) -> GateReport:
     """Gate 2: judge a build before it is published.
 
-    The report names the build it judged and goes to ``gates/<as_of>/built/``.
+    The report names the build it judged and goes to ``gates/<as_of>/built/``,
+    that on a restatement to ``gates/<as_of>@<known_at>/built/``.
 
     Returns:
         The report; ``raise_if_failed`` turns a failed gate into an error.
@@ -137,7 +139,9 @@ def validate_built(home: Home, project: Project, build: Build) -> GateReport:
         UsageError: an expectation is written wrongly.
         StepFailed: a check could not be carried out, for example because the build lacks a table.
     """
-    question = _Question(home, BUILT, build.as_of, build.as_of, build_id=build.meta["build_id"])
+    question = _Question(
+        home, BUILT, build.as_of, build.as_of, build_id=build.meta["build_id"], known_at=build.known_at
+    )
     before = _version_before(home, build.as_of)
 
     def show(database: GateDatabase) -> list[Suite]:

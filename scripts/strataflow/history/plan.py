@@ -1,0 +1,89 @@
+"""Which files history consists of, and what each is made from.
+
+The plan is a function of the published days alone. A file is made again when,
+and only when, what it is made from has changed; so a day published again, in
+whatever order, refreshes what hangs on it and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import pairwise
+
+from strataflow.history.causes import PublishedDay
+
+OPEN_INTERVALS = "segment_history/open.parquet"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One file of history.
+
+    Attributes:
+        path: relative to the folder of the history.
+        table: the table it is a part of.
+        made_from: names of versions, or a digest over many; equal, equal content.
+        today: the published day it is about.
+        before: the published day it is compared with; the day itself where nothing is compared.
+        period: day, week or month, for a file of the transition matrix.
+        period_start: the period's first calendar day.
+    """
+
+    path: str
+    table: str
+    made_from: tuple[str, ...]
+    today: PublishedDay
+    before: PublishedDay
+    period: str | None = None
+    period_start: date | None = None
+
+
+def plan(days: list[PublishedDay]) -> list[Planned]:
+    """All files of the history of ``days`` (oldest first), each after those it needs."""
+    planned = [_snapshot(today) for today in days]
+    digest = hashlib.sha256(days[0].path.name.encode()).hexdigest() if days else ""
+    for before, today in pairwise(days):
+        versions = (before.path.name, today.path.name)
+        digest = hashlib.sha256(f"{digest} {today.path.name}".encode()).hexdigest()
+        path = f"segment_transitions/as_of_date={today.day}/segment_transitions.parquet"
+        planned.append(Planned(path, "segment_transitions", versions, today, before))
+        planned.append(_matrix(before, today, "day", today.day))
+        closed = f"segment_history/closed/{today.day}.parquet"
+        planned.append(Planned(closed, "segment_history", (digest,), today, before))
+    for period, start_of in (("week", _week), ("month", _month)):
+        planned += _periods(days, period, {published.day: start_of(published.day) for published in days})
+    if days:
+        planned.append(Planned(OPEN_INTERVALS, "segment_history", (digest,), days[-1], days[-1]))
+    return planned
+
+
+def _snapshot(today: PublishedDay) -> Planned:
+    path = f"segment_snapshots/as_of_date={today.day}/segment_snapshots.parquet"
+    return Planned(path, "segment_snapshots", (today.path.name,), today, today)
+
+
+def _matrix(before: PublishedDay, today: PublishedDay, period: str, start: date) -> Planned:
+    path = f"transition_matrix/period={period}/period_start={start}/transition_matrix.parquet"
+    return Planned(path, "transition_matrix", (before.path.name, today.path.name), today, before, period, start)
+
+
+def _periods(days: list[PublishedDay], period: str, starts: dict[date, date]) -> list[Planned]:
+    """A file per calendar period: from the last published day before it, or its own first, to its last."""
+    planned = []
+    for start in sorted(set(starts.values())):
+        inside = [published for published in days if starts[published.day] == start]
+        earlier = [published for published in days if published.day < start]
+        base = earlier[-1] if earlier else inside[0]
+        if base is not inside[-1]:
+            planned.append(_matrix(base, inside[-1], period, start))
+    return planned
+
+
+def _week(day: date) -> date:
+    return day - timedelta(days=day.weekday())
+
+
+def _month(day: date) -> date:
+    return day.replace(day=1)
