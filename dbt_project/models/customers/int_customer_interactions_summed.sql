@@ -22,7 +22,7 @@ weighed as (
         coalesce(kinds.is_customer_action, false) as is_customer_action,
         coalesce(kinds.signals_intent, false) as signals_intent,
         case
-            when ledger.interaction_date >= {{ dbt.dateadd('day', 1 - var('engagement_window_days'), as_of()) }}
+            when ledger.interaction_date >= {{ days_after(as_of(), 1 - var('engagement_window_days')) }}
                 then cast(
                     kinds.points
                     * power(0.5, {{ days_between('ledger.interaction_date', as_of()) }} / cast(kinds.half_life_days as double))

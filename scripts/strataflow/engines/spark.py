@@ -1,0 +1,228 @@
+"""Spark as the engine: the same dbt models on a cluster, for a shop that one machine can't hold.
+
+The lake and the kept ledgers are read where they lie, every table is written
+as Parquet into the build's scratch folder, so the home has to be on storage
+that the driver and all workers see under the same path. At the end the tables
+are gathered into the build's DuckDB file, with the seeds and views that dbt
+defines there, so that ledgers, gates and publishing stay the same program.
+
+The cluster is the one ``$STRATAFLOW_SPARK_MASTER`` names (``spark://host:7077``),
+tuned by a ``spark-defaults.conf`` in ``$SPARK_CONF_DIR`` as any Spark program is.
+Without it a small one is started on this machine for the length of the build.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from strataflow.dbt_call import environment, manifest, run_dbt
+from strataflow.engines import duckdb as duckdb_engine
+from strataflow.engines.cluster import LocalCluster, spark_home
+from strataflow.errors import StepFailed
+from strataflow.project import canonical_tables
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from strataflow.engines import Work
+    from strataflow.project import Table
+
+# The dbt profile's schema; Spark keeps its managed tables in a folder of that name.
+_SCHEMA = "main"
+_LAKE = "lake"
+_RECEIVED = "received_date"
+
+_SPARK_TYPES = {"varchar": "string", "timestamp": "timestamp_ntz"}
+_DUCKDB_TYPES = {spark: duckdb for duckdb, spark in _SPARK_TYPES.items()}
+
+_LOCAL_MEMORY = "1g"
+
+_LOGGING = """\
+rootLogger.level = warn
+rootLogger.appenderRef.file.ref = file
+appender.file.type = File
+appender.file.name = file
+appender.file.fileName = {log}
+appender.file.append = false
+appender.file.layout.type = PatternLayout
+appender.file.layout.pattern = %d{{yy/MM/dd HH:mm:ss}} %p %c{{1}}: %m%n%ex
+"""
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A table that Spark wrote: column names with DuckDB types in the order to keep, and where its files lie."""
+
+    name: str
+    columns: dict[str, str]
+    partitioned_by: tuple[str, ...]
+    folder: Path
+
+
+def build_tables(work: Work) -> None:
+    """Compute all tables on Spark and gather them in ``work.database``.
+
+    Raises:
+        UsageError: pyspark, its dbt adapter or Java is not installed.
+        StepFailed: a model or a data test failed, or the cluster did.
+    """
+    spark_home()
+    with _cluster(work) as master, _session(work, master) as session:
+        _show_lake(session, work)
+        run_dbt(work.home, work.project, "spark", work.run_vars, {}, progress=work.progress)
+        tables = _written(session, work)
+    _gather(work, tables)
+    # Seeds and views are dbt's own; they come from the same project, only for the other engine.
+    duckdb_engine.build_tables(
+        replace(work, progress=None), select=("config.materialized:seed", "config.materialized:view")
+    )
+
+
+@contextmanager
+def _cluster(work: Work) -> Iterator[str]:
+    """The address of a master; around it the environment in which a driver finds its settings."""
+    given = os.environ.get("STRATAFLOW_SPARK_MASTER")
+    if given:
+        yield given
+        return
+    with (
+        LocalCluster(work.scratch / "cluster", memory=_LOCAL_MEMORY) as cluster,
+        environment({"SPARK_CONF_DIR": str(cluster.settings)}),
+    ):
+        yield cluster.url
+
+
+@contextmanager
+def _session(work: Work, master: str) -> Iterator[SparkSession]:
+    """A session of its own; dbt, running in this process, takes it up."""
+    with warnings.catch_warnings():
+        # pyspark warns about a pandas that is newer than itself; none of its pandas parts is used here
+        warnings.simplefilter("ignore", FutureWarning)
+        from py4j.protocol import Py4JError
+        from pyspark.errors import PySparkRuntimeError
+        from pyspark.sql import SparkSession
+    builder = SparkSession.builder.master(master).appName(f"strataflow {work.run_vars['as_of']}")
+    for name, value in _settings(work).items():
+        builder = builder.config(name, value)
+    try:
+        session = builder.getOrCreate()
+    except (PySparkRuntimeError, Py4JError) as broken:
+        raise StepFailed(
+            f"no Spark session could be opened on {master}",
+            where=str(_log(work)),
+            todo="see whether the cluster is up and of the same Spark version, then build again",
+        ) from broken
+    try:
+        yield session
+    finally:
+        _end(session)
+
+
+def _settings(work: Work) -> dict[str, str]:
+    """What a build needs of any cluster."""
+    logging = work.scratch / "log4j2.properties"
+    log = _log(work)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    logging.write_text(_LOGGING.format(log=log), encoding="utf-8")
+    return {
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{logging}",
+        "spark.ui.showConsoleProgress": "false",
+        # Tables live as long as the build: no metastore to set up, nothing left behind in one
+        "spark.sql.catalogImplementation": "in-memory",
+        "spark.sql.warehouse.dir": str(_warehouse(work)),
+        "spark.sql.session.timeZone": "UTC",
+        # A year of days is a few hundred folders; looking into them takes longer as a Spark job
+        "spark.sql.sources.parallelPartitionDiscovery.threshold": "10000",
+    }
+
+
+def _end(session: SparkSession) -> None:
+    """Stop the session and its JVM, which pyspark would keep, with all its memory, for the process's life."""
+    from pyspark import SparkContext
+
+    session.stop()
+    gateway = SparkContext._gateway
+    SparkContext._gateway = SparkContext._jvm = None
+    if gateway is not None:
+        gateway.shutdown()
+        gateway.proc.stdin.close()
+        gateway.proc.wait()
+
+
+def _show_lake(session: SparkSession, work: Work) -> None:
+    """Declare every canonical table over its partitions in the lake; one that nothing fed is empty."""
+    session.sql(f"create schema {_LAKE}")
+    for name, table in canonical_tables(work.project).items():
+        landed = name in work.run_vars["landed_tables"]
+        folder = work.home.lake / name if landed else work.scratch / "empty" / name
+        session.sql(
+            f"create table {_LAKE}.{name} ({_columns(table)}, {_RECEIVED} date) using parquet "
+            f"partitioned by ({_RECEIVED}) location '{folder}'"
+        )
+        if landed:
+            session.sql(f"msck repair table {_LAKE}.{name}")
+
+
+def _columns(table: Table) -> str:
+    return ", ".join(f"{column.name} {_SPARK_TYPES.get(column.data_type, column.data_type)}" for column in table.columns)
+
+
+def _written(session: SparkSession, work: Work) -> list[_Written]:
+    """The tables that dbt's models became, as the catalog knows them."""
+    tables = []
+    for node in manifest(work.home, "spark")["nodes"].values():
+        if node["resource_type"] == "model" and node["config"]["materialized"] == "table":
+            tables.append(_written_table(session, work, node))
+    return tables
+
+
+def _written_table(session: SparkSession, work: Work, node: dict[str, Any]) -> _Written:
+    name = node["name"]
+    found = session.catalog.listColumns(f"{_SCHEMA}.{name}")
+    types = {column.name: _DUCKDB_TYPES.get(column.dataType, column.dataType) for column in found}
+    # With a contract the table has its columns in the contract's order; Spark moves partition columns to the end
+    order = list(node["columns"]) if node["config"]["contract"]["enforced"] else list(types)
+    return _Written(
+        name=name,
+        columns={column: types[column] for column in order},
+        partitioned_by=tuple(column.name for column in found if column.isPartition),
+        folder=_warehouse(work) / f"{_SCHEMA}.db" / name,
+    )
+
+
+def _gather(work: Work, tables: list[_Written]) -> None:
+    """Load what Spark wrote into the build's DuckDB file."""
+    import duckdb
+
+    settings = {
+        "memory_limit": os.environ.get("STRATAFLOW_MEMORY_LIMIT", "6GB"),
+        "preserve_insertion_order": "false",
+        "temp_directory": str(work.scratch / "spill"),
+    }
+    with duckdb.connect(str(work.database), config=settings) as connection:
+        for table in tables:
+            columns = ", ".join(f'"{name}" {kind}' for name, kind in table.columns.items())
+            connection.execute(f'create table "{table.name}" ({columns})')
+            # A table without a row may have no file at all
+            if next(table.folder.rglob("*.parquet"), None) is not None:
+                connection.execute(f'insert into "{table.name}" by name select * from {_files(table)}')
+
+
+def _files(table: _Written) -> str:
+    types = ", ".join(f"'{column}': {table.columns[column]}" for column in table.partitioned_by)
+    partitions = f"hive_partitioning = true, hive_types = {{{types}}}" if types else "hive_partitioning = false"
+    return f"read_parquet('{table.folder}/**/*.parquet', {partitions})"
+
+
+def _warehouse(work: Work) -> Path:
+    return work.scratch / "warehouse"
+
+
+def _log(work: Work) -> Path:
+    return work.home.root / "logs" / "spark.log"
