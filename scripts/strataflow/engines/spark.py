@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from strataflow.engines import Work
     from strataflow.project import Table
 
-# The dbt profile's schema; Spark keeps its managed tables in a folder of that name.
+# The dbt profile's schema, and the one its sources name.
 _SCHEMA = "main"
 _LAKE = "lake"
 _RECEIVED = "received_date"
@@ -41,7 +41,15 @@ _RECEIVED = "received_date"
 _SPARK_TYPES = {"varchar": "string", "timestamp": "timestamp_ntz"}
 _DUCKDB_TYPES = {spark: duckdb for duckdb, spark in _SPARK_TYPES.items()}
 
-_LOCAL_MEMORY = "1g"
+# What a build needs of any cluster; memory and cores are the cluster's own settings.
+_SETTINGS = {
+    "spark.ui.showConsoleProgress": "false",
+    # Tables live as long as the build: no metastore to set up, nothing left behind in one
+    "spark.sql.catalogImplementation": "in-memory",
+    "spark.sql.session.timeZone": "UTC",
+    # A year of days is a few hundred folders; looking into them takes longer as a Spark job
+    "spark.sql.sources.parallelPartitionDiscovery.threshold": "10000",
+}
 
 _LOGGING = """\
 rootLogger.level = warn
@@ -68,13 +76,15 @@ class _Written:
 def build_tables(work: Work) -> None:
     """Compute all tables on Spark and gather them in ``work.database``.
 
+    A program that has a Spark session open lends it: it is used and left open.
+
     Raises:
         UsageError: pyspark, its dbt adapter or Java is not installed.
         StepFailed: a model or a data test failed, or the cluster did.
     """
     spark_home()
-    with _cluster(work) as master, _session(work, master) as session:
-        _show_lake(session, work)
+    with _session_for(work) as session:
+        _declare(session, work)
         run_dbt(work.home, work.project, "spark", work.run_vars, {}, progress=work.progress)
         tables = _written(session, work)
     _gather(work, tables)
@@ -85,37 +95,32 @@ def build_tables(work: Work) -> None:
 
 
 @contextmanager
-def _cluster(work: Work) -> Iterator[str]:
-    """The address of a master; around it the environment in which a driver finds its settings."""
-    given = os.environ.get("STRATAFLOW_SPARK_MASTER")
-    if given:
-        yield given
-        return
-    with (
-        LocalCluster(work.scratch / "cluster", memory=_LOCAL_MEMORY) as cluster,
-        environment({"SPARK_CONF_DIR": str(cluster.settings)}),
-    ):
-        yield cluster.url
+def open_session(name: str, master: str, log: Path) -> Iterator[SparkSession]:
+    """A session of its own on the cluster of ``master``; at the end it is gone, with its JVM.
 
+    Args:
+        name: what the cluster's pages call it.
+        master: address of the cluster.
+        log: file for what Spark says, written anew.
 
-@contextmanager
-def _session(work: Work, master: str) -> Iterator[SparkSession]:
-    """A session of its own; dbt, running in this process, takes it up."""
+    Raises:
+        StepFailed: there is no such cluster, or it can't be used.
+    """
     with warnings.catch_warnings():
         # pyspark warns about a pandas that is newer than itself; none of its pandas parts is used here
         warnings.simplefilter("ignore", FutureWarning)
         from py4j.protocol import Py4JError
-        from pyspark.errors import PySparkRuntimeError
+        from pyspark.errors import PySparkException
         from pyspark.sql import SparkSession
-    builder = SparkSession.builder.master(master).appName(f"strataflow {work.run_vars['as_of']}")
-    for name, value in _settings(work).items():
-        builder = builder.config(name, value)
+    builder = SparkSession.builder.master(master).appName(name)
+    for setting, value in {**_SETTINGS, "spark.driver.extraJavaOptions": _driver_options(log)}.items():
+        builder = builder.config(setting, value)
     try:
         session = builder.getOrCreate()
-    except (PySparkRuntimeError, Py4JError) as broken:
+    except (PySparkException, Py4JError) as broken:
         raise StepFailed(
             f"no Spark session could be opened on {master}",
-            where=str(_log(work)),
+            where=str(log),
             todo="see whether the cluster is up and of the same Spark version, then build again",
         ) from broken
     try:
@@ -124,22 +129,39 @@ def _session(work: Work, master: str) -> Iterator[SparkSession]:
         _end(session)
 
 
-def _settings(work: Work) -> dict[str, str]:
-    """What a build needs of any cluster."""
-    logging = work.scratch / "log4j2.properties"
-    log = _log(work)
+@contextmanager
+def _session_for(work: Work) -> Iterator[SparkSession]:
+    from pyspark.sql import SparkSession
+
+    lent = SparkSession.getActiveSession()
+    if lent is not None:
+        yield lent
+        return
+    log = work.home.root / "logs" / "spark.log"
+    with _cluster(work) as master, open_session(f"strataflow {work.run_vars['as_of']}", master, log) as session:
+        yield session
+
+
+@contextmanager
+def _cluster(work: Work) -> Iterator[str]:
+    """The address of a master; around it the environment in which a driver finds its settings."""
+    given = os.environ.get("STRATAFLOW_SPARK_MASTER")
+    if given:
+        yield given
+        return
+    with (
+        LocalCluster(work.scratch / "cluster") as cluster,
+        environment({"SPARK_CONF_DIR": str(cluster.settings)}),
+    ):
+        yield cluster.url
+
+
+def _driver_options(log: Path) -> str:
+    """Java options that let the driver log to a file; its console is where people read results."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    logging.write_text(_LOGGING.format(log=log), encoding="utf-8")
-    return {
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{logging}",
-        "spark.ui.showConsoleProgress": "false",
-        # Tables live as long as the build: no metastore to set up, nothing left behind in one
-        "spark.sql.catalogImplementation": "in-memory",
-        "spark.sql.warehouse.dir": str(_warehouse(work)),
-        "spark.sql.session.timeZone": "UTC",
-        # A year of days is a few hundred folders; looking into them takes longer as a Spark job
-        "spark.sql.sources.parallelPartitionDiscovery.threshold": "10000",
-    }
+    properties = log.with_suffix(".log4j2.properties")
+    properties.write_text(_LOGGING.format(log=log), encoding="utf-8")
+    return f"-Dlog4j2.configurationFile=file:{properties}"
 
 
 def _end(session: SparkSession) -> None:
@@ -155,12 +177,14 @@ def _end(session: SparkSession) -> None:
         gateway.proc.wait()
 
 
-def _show_lake(session: SparkSession, work: Work) -> None:
-    """Declare every canonical table over its partitions in the lake; one that nothing fed is empty."""
-    session.sql(f"create schema {_LAKE}")
+def _declare(session: SparkSession, work: Work) -> None:
+    """Name what dbt works with: a schema for its tables, and each canonical table over its partitions in the lake."""
+    for schema in (_SCHEMA, _LAKE):
+        session.sql(f"drop schema if exists {schema} cascade")
+        session.sql(f"create schema {schema} location '{work.scratch / schema}'")
     for name, table in canonical_tables(work.project).items():
         landed = name in work.run_vars["landed_tables"]
-        folder = work.home.lake / name if landed else work.scratch / "empty" / name
+        folder = work.home.lake / name if landed else work.scratch / "nothing_landed" / name
         session.sql(
             f"create table {_LAKE}.{name} ({_columns(table)}, {_RECEIVED} date) using parquet "
             f"partitioned by ({_RECEIVED}) location '{folder}'"
@@ -192,7 +216,7 @@ def _written_table(session: SparkSession, work: Work, node: dict[str, Any]) -> _
         name=name,
         columns={column: types[column] for column in order},
         partitioned_by=tuple(column.name for column in found if column.isPartition),
-        folder=_warehouse(work) / f"{_SCHEMA}.db" / name,
+        folder=work.scratch / _SCHEMA / name,
     )
 
 
@@ -218,11 +242,3 @@ def _files(table: _Written) -> str:
     types = ", ".join(f"'{column}': {table.columns[column]}" for column in table.partitioned_by)
     partitions = f"hive_partitioning = true, hive_types = {{{types}}}" if types else "hive_partitioning = false"
     return f"read_parquet('{table.folder}/**/*.parquet', {partitions})"
-
-
-def _warehouse(work: Work) -> Path:
-    return work.scratch / "warehouse"
-
-
-def _log(work: Work) -> Path:
-    return work.home.root / "logs" / "spark.log"
