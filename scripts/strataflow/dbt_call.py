@@ -101,7 +101,8 @@ def _reporter(progress: Progress) -> Callable[[Any], None]:
 
     def report(event: Any) -> None:
         if event.info.name in {"LogModelResult", "LogSeedResult", "LogTestResult"}:
-            progress("build", int(event.data.index), int(event.data.total))
+            of_tests = event.info.name == "LogTestResult"
+            progress("build", int(event.data.index), int(event.data.num_models if of_tests else event.data.total))
 
     return report
 
