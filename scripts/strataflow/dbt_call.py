@@ -63,6 +63,8 @@ def run_dbt(
         arguments += ["--select", *select]
     with environment(variables):
         outcome = dbtRunner(callbacks=[_reporter(progress)] if progress else []).invoke(arguments)
+    if isinstance(outcome.exception, KeyboardInterrupt):
+        raise outcome.exception
     if not outcome.success:
         raise StepFailed(
             "dbt could not build the tables:\n  " + "\n  ".join(_failures(outcome)),

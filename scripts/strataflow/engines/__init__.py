@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from strataflow.project import Project
 
 DEFAULT = "duckdb"
-_MODULES = {"duckdb": "strataflow.engines.duckdb", "spark": "strataflow.engines.spark"}
+ENGINES = {"duckdb": "strataflow.engines.duckdb", "spark": "strataflow.engines.spark"}
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,22 @@ class Engine(Protocol):
         """
 
 
-def engine_named(name: str | None = None) -> Engine:
-    """The engine called ``name``, else the one ``$STRATAFLOW_ENGINE`` names, else DuckDB.
+def chosen(name: str | None = None) -> str:
+    """``name``, else what ``$STRATAFLOW_ENGINE`` says, else ``duckdb``.
 
     Raises:
         UsageError: there is no such engine.
     """
-    chosen = name or os.environ.get("STRATAFLOW_ENGINE") or DEFAULT
-    if chosen not in _MODULES:
+    engine = name or os.environ.get("STRATAFLOW_ENGINE") or DEFAULT
+    if engine not in ENGINES:
         raise UsageError(
-            f"there is no engine {chosen!r}",
+            f"there is no engine {engine!r}",
             where="--engine" if name else "STRATAFLOW_ENGINE",
-            todo=f"use one of: {', '.join(_MODULES)}",
+            todo=f"use one of: {', '.join(ENGINES)}",
         )
-    return import_module(_MODULES[chosen])
+    return engine
+
+
+def engine_named(name: str) -> Engine:
+    """The engine's module; its libraries are imported when it is used."""
+    return import_module(ENGINES[name])

@@ -14,6 +14,7 @@ Without it a small one is started on this machine for the length of the build.
 from __future__ import annotations
 
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,8 @@ _SETTINGS = {
     # A year of days is a few hundred folders; looking into them takes longer as a Spark job
     "spark.sql.sources.parallelPartitionDiscovery.threshold": "10000",
 }
+
+_SECONDS_TO_ANSWER = 10
 
 _LOGGING = """\
 rootLogger.level = warn
@@ -106,6 +109,7 @@ def open_session(name: str, master: str, log: Path) -> Iterator[SparkSession]:
     Raises:
         StepFailed: there is no such cluster, or it can't be used.
     """
+    _refuse_silent(master)
     with warnings.catch_warnings():
         # pyspark warns about a pandas that is newer than itself; none of its pandas parts is used here
         warnings.simplefilter("ignore", FutureWarning)
@@ -127,6 +131,24 @@ def open_session(name: str, master: str, log: Path) -> Iterator[SparkSession]:
         yield session
     finally:
         _end(session)
+
+
+def _refuse_silent(master: str) -> None:
+    """Spark itself asks a master that isn't there for a minute, and then says something else."""
+    if not master.startswith("spark://"):
+        return
+    for address in master.removeprefix("spark://").split(","):
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
+        except (OSError, ValueError):
+            continue
+        return
+    raise StepFailed(
+        f"no Spark master answers at {master}",
+        where="STRATAFLOW_SPARK_MASTER",
+        todo="start the cluster or correct the address; without the setting a small cluster is started here",
+    )
 
 
 @contextmanager
