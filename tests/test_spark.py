@@ -26,6 +26,7 @@ from strataflow.engines import chosen
 from strataflow.engines.cluster import LocalCluster
 from strataflow.errors import StepFailed, UsageError
 from strataflow.home import Home
+from strataflow.landing import land
 from strataflow.project import Project
 from strataflow.run import Deployment, Steps
 from strataflow.runlog import RunLog
@@ -114,23 +115,26 @@ def lake_of(home: Home, target: Path) -> Home:
 def test_complete_journey_is_published_as_the_same_bytes_whichever_engine_ran_on_which_day(tmp_path):
     first, eve, day = date(2017, 1, 1), date(2017, 1, 8), date(2017, 1, 9)
 
-    def run(home: Home, engine: str, day: date, since: date) -> str:
-        at = Deployment(home, PROJECT, load_sources(PROJECT.sources / "complete_journey", PROJECT), engine)
+    sources = load_sources(PROJECT.sources / "complete_journey", PROJECT)
+
+    def run(home: Home, engine: str, day: date) -> None:
         log = RunLog.start(home, "run", day, {})
         with log.closing():
-            done = Steps(at, log).day(day, first=since)
-        assert [step["detail"]["engine"] for step in log.record["steps"] if step["name"] == "build"] == [engine]
-        return done.version
+            steps = Steps(Deployment(home, PROJECT, sources, engine), log)
+            made = steps.build(day)
+            steps.check_built(made)
+            steps.publish(made)
+        assert made.meta["engine"] == engine
 
-    embedded = Home(tmp_path / "embedded")
-    run(embedded, "duckdb", eve, first)
+    embedded, back = Home(tmp_path / "embedded"), Home(tmp_path / "back")
+    land(embedded, PROJECT, sources, first, day)
+    lake_of(embedded, back.root)
+    run(embedded, "duckdb", eve)
     switched = copied(embedded, tmp_path / "switched")
-    run(embedded, "duckdb", day, day)
-    run(switched, "spark", day, day)
-
-    back = Home(tmp_path / "back")
-    run(back, "spark", eve, first)
-    run(back, "duckdb", day, day)
+    run(embedded, "duckdb", day)
+    run(switched, "spark", day)
+    run(back, "spark", eve)
+    run(back, "duckdb", day)
 
     expected = published_bytes(embedded)
     assert len([name for name in expected if name.endswith(".parquet")]) == 8
@@ -233,9 +237,15 @@ def test_a_master_that_does_not_answer_is_named(tmp_path):
 
 def servers(folder: Path) -> list[int]:
     """Processes with ``folder`` on their command line, by their ids."""
-    found = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
-    lines = [line.split(maxsplit=1) for line in found.splitlines()]
-    return [int(pid) for pid, command in lines if str(folder) in command and "spark.deploy" in command]
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_text()
+        except OSError:  # it has ended meanwhile
+            continue
+        if str(folder) in command and "spark.deploy" in command:
+            found.append(int(process.name))
+    return found
 
 
 def gone(folder: Path) -> bool:
@@ -257,9 +267,11 @@ def test_a_program_that_is_killed_leaves_no_cluster_behind(tmp_path):
         stdout=subprocess.PIPE,
         text=True,
     ) as started:
-        assert started.stdout.readline().startswith("spark://127.0.0.1:")
-        assert len(servers(tmp_path)) >= 2
-        started.send_signal(signal.SIGKILL)
+        try:
+            assert started.stdout.readline().startswith("spark://127.0.0.1:")
+            assert len(servers(tmp_path)) >= 2
+        finally:
+            started.send_signal(signal.SIGKILL)
     assert gone(tmp_path)
     secret = tmp_path / "cluster" / "conf" / "spark-defaults.conf"
     assert secret.stat().st_mode & 0o077 == 0

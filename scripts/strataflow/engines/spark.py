@@ -109,18 +109,19 @@ def open_session(name: str, master: str, log: Path) -> Iterator[SparkSession]:
     Raises:
         StepFailed: there is no such cluster, or it can't be used.
     """
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
     _refuse_silent(master)
-    with warnings.catch_warnings():
-        # pyspark warns about a pandas that is newer than itself; none of its pandas parts is used here
-        warnings.simplefilter("ignore", FutureWarning)
-        from py4j.protocol import Py4JError
-        from pyspark.errors import PySparkException
-        from pyspark.sql import SparkSession
     builder = SparkSession.builder.master(master).appName(name)
     for setting, value in {**_SETTINGS, "spark.driver.extraJavaOptions": _driver_options(log)}.items():
         builder = builder.config(setting, value)
     try:
-        session = builder.getOrCreate()
+        with warnings.catch_warnings():
+            # It imports a part for pandas, unused here, that warns about a pandas newer than itself
+            warnings.simplefilter("ignore", FutureWarning)
+            session = builder.getOrCreate()
     except (PySparkException, Py4JError) as broken:
         raise StepFailed(
             f"no Spark session could be opened on {master}",
