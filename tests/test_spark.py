@@ -205,10 +205,10 @@ def test_a_worker_killed_in_mid_build_costs_time_and_no_row(shop, cluster, tmp_p
 
 def test_the_engine_is_a_setting_of_the_deployment(monkeypatch):
     monkeypatch.delenv("STRATAFLOW_ENGINE", raising=False)
-    assert chosen() == "duckdb"
+    assert chosen()[0] == "duckdb"
     monkeypatch.setenv("STRATAFLOW_ENGINE", "spark")
-    assert chosen() == "spark"
-    assert chosen("duckdb") == "duckdb"
+    assert chosen()[0] == "spark"
+    assert chosen("duckdb")[0] == "duckdb"
     monkeypatch.setenv("STRATAFLOW_ENGINE", "abacus")
     with pytest.raises(UsageError, match=r"no engine 'abacus'(?s:.*)STRATAFLOW_ENGINE(?s:.*)duckdb, spark"):
         chosen()

@@ -29,9 +29,10 @@ def run_dbt(
     project: Project,
     target: str,
     run_vars: Mapping[str, Any],
-    variables: Mapping[str, str],
     *,
+    variables: Mapping[str, str] | None = None,
     select: Sequence[str] = (),
+    tests: bool = True,
     progress: Progress | None = None,
 ) -> None:
     """Run ``dbt build`` without its unit tests, which judge the rules and not the data.
@@ -42,7 +43,8 @@ def run_dbt(
         target: an output of the profile.
         run_vars: what the run is about, over the vars of ``dbt_project.yml``.
         variables: environment variables that the profile reads, set during the call only.
-        select: only these nodes, and no data test; all of them if empty.
+        select: dbt's selection of nodes; all of them if empty.
+        tests: also run the data tests of what is built.
         progress: called with each finished node.
 
     Raises:
@@ -51,7 +53,7 @@ def run_dbt(
     from dbt.cli.main import dbtRunner
 
     logs = home.root / "logs"
-    excluded = ["unit_test", "test"] if select else ["unit_test"]
+    excluded = ["unit_test"] if tests else ["unit_test", "test"]
     arguments = [
         "--quiet", "--log-level", "none", "--log-level-file", "debug", "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check",
         "--log-path", str(logs), "build", "--target", target,
@@ -61,7 +63,7 @@ def run_dbt(
     ]  # fmt: skip
     if select:
         arguments += ["--select", *select]
-    with environment(variables):
+    with environment(variables or {}):
         outcome = dbtRunner(callbacks=[_reporter(progress)] if progress else []).invoke(arguments)
     if isinstance(outcome.exception, KeyboardInterrupt):
         raise outcome.exception

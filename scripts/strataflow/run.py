@@ -33,7 +33,7 @@ Progress = Callable[[str, int, int], None]
 class Deployment:
     """One shop's pipeline: where it writes, by which rules, from which sources, and what computes it.
 
-    ``engine`` is None where ``$STRATAFLOW_ENGINE`` decides (:func:`strataflow.engines.engine_named`).
+    ``engine`` is None where ``$STRATAFLOW_ENGINE`` decides (:func:`strataflow.engines.chosen`).
     """
 
     home: Home

@@ -10,7 +10,8 @@ results don't depend on it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -54,17 +55,24 @@ class Work:
 class Engine(Protocol):
     """What every engine's module offers."""
 
-    def build_tables(self, work: Work) -> None:
-        """Compute all tables and leave them in ``work.database``, closed.
+    def ready(self, home: Home, scratch: Path) -> AbstractContextManager[None]:
+        """Have at hand what the engine needs to run; several builds may share it.
 
         Raises:
-            UsageError: something the engine needs is not installed or not set.
+            UsageError: something is not installed or not set.
+            StepFailed: a cluster does not answer.
+        """
+
+    def build_tables(self, work: Work, *, select: Sequence[str] = ()) -> None:
+        """Compute all tables, or those that ``select`` names to dbt, and leave them in ``work.database``, closed.
+
+        Raises:
             StepFailed: a model or a data test failed, or the engine did.
         """
 
 
-def chosen(name: str | None = None) -> str:
-    """``name``, else what ``$STRATAFLOW_ENGINE`` says, else ``duckdb``.
+def chosen(name: str | None = None) -> tuple[str, Engine]:
+    """The engine called ``name``, else by ``$STRATAFLOW_ENGINE``, else DuckDB; with the name it goes by.
 
     Raises:
         UsageError: there is no such engine.
@@ -76,9 +84,4 @@ def chosen(name: str | None = None) -> str:
             where="--engine" if name else "STRATAFLOW_ENGINE",
             todo=f"use one of: {', '.join(ENGINES)}",
         )
-    return engine
-
-
-def engine_named(name: str) -> Engine:
-    """The engine's module; its libraries are imported when it is used."""
-    return import_module(ENGINES[name])
+    return engine, import_module(ENGINES[engine])

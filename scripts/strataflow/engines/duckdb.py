@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from strataflow.dbt_call import run_dbt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pathlib import Path
 
     from strataflow.engines import Work
+    from strataflow.home import Home
 
 
-def build_tables(work: Work, *, select: Sequence[str] = ()) -> None:
-    """Compute all tables, or the ``select``ed ones, in ``work.database``.
+@contextmanager
+def ready(_home: Home, _scratch: Path) -> Iterator[None]:
+    """Nothing to prepare: DuckDB runs in this process."""
+    yield
+
+
+def build_tables(work: Work, *, select: Sequence[str] = (), tests: bool = True) -> None:
+    """Compute all tables, or the selected ones, in ``work.database``.
+
+    Args:
+        select: dbt's selection; all nodes if empty.
+        tests: also run the data tests of what is built.
 
     Raises:
         StepFailed: a model or a data test failed.
@@ -24,8 +37,9 @@ def build_tables(work: Work, *, select: Sequence[str] = ()) -> None:
     }
     try:
         run_dbt(
-            work.home, work.project, "duckdb", work.run_vars, variables, select=select, progress=work.progress
-        )
+            work.home, work.project, "duckdb", work.run_vars,
+            variables=variables, select=select, tests=tests, progress=work.progress,
+        )  # fmt: skip
     finally:
         _close_database()
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from strataflow.engines import Work
+    from strataflow.home import Home
     from strataflow.project import Table
 
 # The dbt profile's schema, and the one its sources name.
@@ -76,25 +77,44 @@ class _Written:
     folder: Path
 
 
-def build_tables(work: Work) -> None:
-    """Compute all tables on Spark and gather them in ``work.database``.
-
-    A program that has a Spark session open lends it: it is used and left open.
+@contextmanager
+def ready(home: Home, scratch: Path) -> Iterator[None]:
+    """A session for the builds inside; a program that has one open lends it, and keeps it.
 
     Raises:
         UsageError: pyspark, its dbt adapter or Java is not installed.
-        StepFailed: a model or a data test failed, or the cluster did.
+        StepFailed: the cluster does not answer.
     """
     spark_home()
-    with _session_for(work) as session:
-        _declare(session, work)
-        run_dbt(work.home, work.project, "spark", work.run_vars, {}, progress=work.progress)
-        tables = _written(session, work)
-    _gather(work, tables)
-    # Seeds and views are dbt's own; they come from the same project, only for the other engine.
-    duckdb_engine.build_tables(
-        replace(work, progress=None), select=("config.materialized:seed", "config.materialized:view")
-    )
+    from pyspark.sql import SparkSession
+
+    if SparkSession.getActiveSession() is not None:
+        yield
+        return
+    log = home.root / "logs" / "spark.log"
+    with _cluster(scratch / "cluster") as master, open_session(f"strataflow {scratch.name}", master, log):
+        yield
+
+
+def build_tables(work: Work, *, select: Sequence[str] = ()) -> None:
+    """Compute all tables, or the selected ones, on Spark and gather them in ``work.database``.
+
+    Raises:
+        StepFailed: a model or a data test failed, or the cluster did.
+    """
+    from pyspark.sql import SparkSession
+
+    session = SparkSession.active()
+    _declare(session, work)
+    run_dbt(work.home, work.project, "spark", work.run_vars, select=select, progress=work.progress)
+    _gather(work, _written(session, work))
+    if not select:
+        # Seeds and views are dbt's own; they come from the same project, only for the other engine.
+        duckdb_engine.build_tables(
+            replace(work, progress=None),
+            select=("config.materialized:seed", "config.materialized:view"),
+            tests=False,
+        )
 
 
 @contextmanager
@@ -153,29 +173,13 @@ def _refuse_silent(master: str) -> None:
 
 
 @contextmanager
-def _session_for(work: Work) -> Iterator[SparkSession]:
-    from pyspark.sql import SparkSession
-
-    lent = SparkSession.getActiveSession()
-    if lent is not None:
-        yield lent
-        return
-    log = work.home.root / "logs" / "spark.log"
-    with _cluster(work) as master, open_session(f"strataflow {work.run_vars['as_of']}", master, log) as session:
-        yield session
-
-
-@contextmanager
-def _cluster(work: Work) -> Iterator[str]:
+def _cluster(folder: Path) -> Iterator[str]:
     """The address of a master; around it the environment in which a driver finds its settings."""
     given = os.environ.get("STRATAFLOW_SPARK_MASTER")
     if given:
         yield given
         return
-    with (
-        LocalCluster(work.scratch / "cluster") as cluster,
-        environment({"SPARK_CONF_DIR": str(cluster.settings)}),
-    ):
+    with LocalCluster(folder) as cluster, environment({"SPARK_CONF_DIR": str(cluster.settings)}):
         yield cluster.url
 
 
@@ -222,11 +226,12 @@ def _columns(table: Table) -> str:
 
 def _written(session: SparkSession, work: Work) -> list[_Written]:
     """The tables that dbt's models became, as the catalog knows them."""
-    tables = []
-    for node in manifest(work.home, "spark")["nodes"].values():
-        if node["resource_type"] == "model" and node["config"]["materialized"] == "table":
-            tables.append(_written_table(session, work, node))
-    return tables
+    there = {table.name for table in session.catalog.listTables(_SCHEMA)}
+    return [
+        _written_table(session, work, node)
+        for node in manifest(work.home, "spark")["nodes"].values()
+        if node["resource_type"] == "model" and node["config"]["materialized"] == "table" and node["name"] in there
+    ]
 
 
 def _written_table(session: SparkSession, work: Work, node: dict[str, Any]) -> _Written:
