@@ -55,8 +55,8 @@ def run_dbt(
     logs = home.root / "logs"
     excluded = ["unit_test"] if tests else ["unit_test", "test"]
     arguments = [
-        "--quiet", "--log-level", "none", "--log-level-file", "debug", "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check",
-        "--log-path", str(logs), "build", "--target", target,
+        "--quiet", "--log-level", "none", "--log-level-file", "debug", "--log-path", str(logs),
+        "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check", "build", "--target", target,
         *(f"--exclude-resource-type={kind}" for kind in excluded),
         "--project-dir", str(project.dbt), "--profiles-dir", str(project.dbt),
         "--target-path", str(artefacts(home, target)), "--vars", json.dumps(dict(run_vars)),

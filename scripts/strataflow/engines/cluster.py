@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from strataflow.errors import StepFailed, UsageError
 
@@ -87,7 +88,7 @@ class LocalCluster:
         self._memory = memory
         self._servers: dict[str, subprocess.Popen[bytes]] = {}
 
-    def __enter__(self) -> LocalCluster:
+    def __enter__(self) -> Self:
         """Start the master, then the workers.
 
         Raises:

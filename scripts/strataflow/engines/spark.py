@@ -221,7 +221,9 @@ def _declare(session: SparkSession, work: Work) -> None:
 
 
 def _columns(table: Table) -> str:
-    return ", ".join(f"{column.name} {_SPARK_TYPES.get(column.data_type, column.data_type)}" for column in table.columns)
+    return ", ".join(
+        f"{column.name} {_SPARK_TYPES.get(column.data_type, column.data_type)}" for column in table.columns
+    )
 
 
 def _written(session: SparkSession, work: Work) -> list[_Written]:
