@@ -9,8 +9,8 @@ day, checks them, and publishes them in one atomic step.
 | **Runs** | when both `lake_orders` and `lake_interactions` have the partition of a day |
 | **Partition key** | that day, as `YYYY-MM-DD` |
 | **Reads** | everything received up to the day, and the ledgers kept from earlier days |
-| **Writes** | `builds/<day>/`, `gates/<day>/`, `published/` |
-| **Hands on** | the day's partition of `customer_segments`, `customer_tags`, `churn_risk`, `rfm_cutoffs` |
+| **Writes** | `models/`, `builds/<day>/`, `gates/<day>/`, `published/` |
+| **Hands on** | the day's partition of every published table |
 
 Results are a function of the day, the data received up to it and the rules, so
 days may come in any order, and running a day again gives the same bytes.

@@ -127,6 +127,42 @@ def test_an_edited_order_status_rebuilds_the_ledgers(home, own_project):
     assert counted == valid
 
 
+def test_an_edit_that_fails_and_is_taken_back_leaves_the_kept_ledgers_as_they_were(home, own_project, tmp_path):
+    build(home, own_project, SHOP, DAY)
+    kept = state(home)
+    statuses = own_project.dbt / "seeds" / "order_statuses.csv"
+    rules = statuses.read_text()
+    statuses.write_text(rules.replace("counts_as_valid", "counts_as_vald"))
+    with pytest.raises(StepFailed):
+        build(home, own_project, SHOP, DAY)
+    statuses.write_text(rules)
+
+    after = contents(build(home, own_project, SHOP, DAY + timedelta(days=1)))
+
+    assert state(home)["segments"][: len(kept["segments"])] == kept["segments"]
+    fresh = Home(tmp_path / "fresh")
+    shutil.copytree(home.lake, fresh.lake)
+    assert after == contents(build(fresh, own_project, SHOP, DAY + timedelta(days=1)))
+
+
+def test_a_kept_ledger_that_was_deleted_is_built_again(home):
+    project = Project.locate()
+    before = contents(build(home, project, SHOP, DAY))
+    next((home.state / "order_ledger").iterdir()).unlink()
+
+    assert contents(build(home, project, SHOP, DAY)) == before
+
+
+def test_another_reporting_currency_makes_the_kept_ledgers_stale(home):
+    project = Project.locate()
+    build(home, project, SHOP, DAY)
+    rules = state(home)["rules"]
+
+    build(home, project, SHOP.model_copy(update={"currency": "CNY"}), DAY)
+
+    assert state(home)["rules"] != rules
+
+
 def test_a_broken_model_is_named(home, own_project):
     model = own_project.dbt / "models" / "marts" / "customer_segments.sql"
     model.write_text(model.read_text().replace("orders.first_order_date", "orders.first_odrer_date"))

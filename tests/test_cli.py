@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -53,8 +54,8 @@ def document(done: subprocess.CompletedProcess[str]) -> dict:
 
 def test_help_needs_nothing_heavy():
     code = (
-        "import sys, runpy; sys.argv = ['strataflow', '--help']\n"
-        "try: runpy.run_module('strataflow.cli', run_name='__main__')\n"
+        "import sys; from strataflow.cli import main\n"
+        "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "heavy = {'duckdb', 'dbt', 'great_expectations', 'pandas', 'airflow', 'rich', 'pydantic'} & set(sys.modules)\n"
         "print('heavy:', sorted(heavy))"
@@ -85,6 +86,8 @@ def test_version(capsys):
         ["nonsense"],
         ["run"],
         ["run", "--date", "31.12.2017"],
+        ["run", "--date", "2024-W01-2"],
+        ["run", "--date", "20171231"],
         ["land", "--date", "2017-12-31", "--from", "2018-01-01"],
         ["build", "--no-such-option"],
         ["validate", "--gate", "third"],
@@ -160,6 +163,49 @@ def test_an_unforeseen_fault_is_short_and_its_traceback_is_told(shop, tmp_path, 
     assert runlog.records(Home(home))[0]["outcome"] == "failed"
 
 
+def test_a_home_that_leads_through_a_file_is_told_in_a_sentence(shop, tmp_path, capfd):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["land", "--date", DAY, "--home", str(tmp_path / "file" / "home"), "--sources", str(shop), "--json"])
+    told = capfd.readouterr()
+    error = json.loads(told.out)["error"]
+    assert (ended.value.code, error["kind"]) == (1, "disk")
+    assert str(tmp_path / "file") in error["where"]
+    assert error["todo"]
+    assert "Traceback" not in told.err
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_takes_no_more_is_told_in_a_sentence(number, shop, tmp_path, monkeypatch, capfd):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "/some/file")
+
+    monkeypatch.setattr("strataflow.run.Steps.land", full)
+    monkeypatch.setattr("strataflow.runlog.RunLog._finish", full)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["land", "--date", DAY, "--home", str(tmp_path), "--sources", str(shop), "--json"])
+    error = json.loads(capfd.readouterr().out)["error"]
+    assert (ended.value.code, error["kind"], error["where"]) == (1, "disk", "/some/file")
+
+
+def test_a_traceback_that_can_not_be_kept_hides_nothing(shop, tmp_path, monkeypatch, capfd):
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("who divided by nothing?")
+
+    def no_runs_folder(self: runlog.RunLog, *_: object) -> None:
+        shutil.rmtree(self.path.parents[1])
+        self.path.parents[1].touch()
+
+    monkeypatch.setattr("strataflow.run.Steps.land", broken)
+    monkeypatch.setattr("strataflow.runlog.RunLog._finish", no_runs_folder)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["land", "--date", DAY, "--home", str(tmp_path), "--sources", str(shop), "--json"])
+    error = json.loads(capfd.readouterr().out)["error"]
+    assert ended.value.code == 1
+    assert "who divided by nothing?" in error["what"]
+    assert "--verbose" in error["todo"]
+
+
 def test_ctrl_c_is_clean(shop, tmp_path, monkeypatch, capfd):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -182,6 +228,9 @@ def test_a_second_writer_is_turned_away_or_waits(shop, tmp_path, capfd):
         cli.main(arguments)
     assert ended.value.code == 2
     assert "another run is writing to this home" in capfd.readouterr().err
+    with home.writing(), pytest.raises(SystemExit):
+        cli.main([*arguments, "--json"])
+    assert json.loads(capfd.readouterr().out)["error"]["kind"] == "busy"
     started = time.monotonic()
     with home.writing(), pytest.raises(SystemExit):
         cli.main([*arguments, "--wait", "0.5"])
@@ -266,10 +315,10 @@ def test_the_summary_can_be_read_at_100_columns_and_its_commands_work(ran, home)
     assert max(map(cell_len, in_tables)) <= 100
     assert "Champions" in printed
     assert "重要价值客户" in printed
-    commands = [line.split(maxsplit=1)[1] for line in lines if "python -c" in line]
+    commands = [line.split(maxsplit=1)[1] for line in lines if " -c " in line]
     assert len(commands) == 2
     for command in commands:
-        words = [sys.executable, *shlex.split(command)[1:]]
+        words = shlex.split(command)
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert "customer_id" in done.stdout
@@ -295,7 +344,7 @@ def test_running_a_published_day_again_changes_nothing_and_says_so(home, shop):
 
 def test_the_run_log_has_every_step(home):
     record = next(record for record in runlog.records(home) if record["as_of"] == DAY)
-    assert [step["name"] for step in record["steps"]] == ["land", "gate 1", "build", "gate 2", "publish"]
+    assert [step["name"] for step in record["steps"]] == ["land", "gate 1", "build", "gate 2", "publish", "report"]
     assert all(step["outcome"] == "ok" and step["seconds"] > 0 for step in record["steps"])
     assert record["outcome"] == "ok"
 
@@ -324,6 +373,45 @@ def test_a_day_is_not_built_while_a_day_before_it_is_missing(home, shop):
     assert refused.returncode == 1
     assert "interactions has not landed on 1 of the days" in refused.stderr
     assert "strataflow land --from 2023-01-12 --date 2023-01-12" in refused.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "land"])
+def test_a_mistyped_year_is_refused_before_anything_lands(command, home, shop):
+    refused = call(command, "--date", "2071-01-30", "--home", home.root, "--sources", shop)
+    assert refused.returncode == 1
+    assert "has not landed on 17531 of the days up to 2071-01-30; the first is 2023-01-31" in refused.stderr
+    assert list(home.landings.glob("*/2071-*.json")) == []
+    assert list(home.lake.glob("*/received_date=2071-*")) == []
+
+
+def test_a_build_shows_what_an_edit_did_and_a_query_that_works(home, shop):
+    at = ("--date", DAY, "--home", home.root, "--sources", shop)
+    in_words = call("build", *at)
+    assert in_words.returncode == 0, in_words.stderr
+    for shown in ("Champions", "重要价值客户", "revenue", "value tier", "ecommerce", "high_ticket", "activity"):
+        assert shown in in_words.stdout
+    (query,) = (line for line in in_words.stdout.splitlines() if " -c " in line)
+    words = shlex.split(query.partition("query it")[2])
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "rfm_class" in done.stdout
+    made, published = document(call("build", *at, "--json")), document(call("summary", *at[:4], "--json"))
+    shared = ("customers", "classes", "ladders", "tiers")
+    assert {name: made[name] for name in shared} == {name: published[name] for name in shared}
+
+
+@pytest.mark.parametrize("arguments", [("validate", "--gate", "built"), ("publish",)])
+def test_a_build_of_other_rules_is_neither_judged_nor_published(arguments, home, shop, tmp_path):
+    for folder in ("dbt_project", "expectations"):
+        shutil.copytree(PACKAGE.parent / folder, tmp_path / folder, ignore=shutil.ignore_patterns("target", "logs"))
+    seed = tmp_path / "dbt_project" / "seeds" / "rfm_classes.csv"
+    seed.write_text(seed.read_text(encoding="utf-8").replace("Champions", "Best friends"), encoding="utf-8")
+    before = published_bytes(home)
+    at = ("--date", DAY, "--home", home.root, "--sources", shop)
+    refused = call(*arguments, *at, STRATAFLOW_PROJECT=str(tmp_path))
+    assert refused.returncode == 2
+    assert "this build is of other rules or data" in refused.stderr
+    assert f"strataflow build --date {DAY}" in refused.stderr
+    assert published_bytes(home) == before
 
 
 def test_status_names_gaps_and_what_closes_them(home, shop, tmp_path):
@@ -434,7 +522,7 @@ def test_steps_one_by_one_each_killed_first_give_the_bytes_of_a_whole_run(home, 
     }
     found = {path: content for path, content in published_bytes(home).items() if Path(path).is_relative_to(version)}
     assert found == expected
-    assert len(found) == 6
+    assert len(found) == 10
     assert document(call("run", "--date", DAY, *at))["outcome"] == "unchanged"
     killed = [record["step"] for record in runlog.records(home) if record["outcome"] == "running"]
     assert killed == ["land", "gate 1", "build", "gate 2", "publish"]

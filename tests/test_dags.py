@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from strataflow.errors import GateFailed, InputError, UsageError
+from strataflow.errors import Busy, GateFailed, InputError, UsageError
 
 PROJECT = Path(__file__).parents[1]
 PRODUCERS = {"ingest_orders": "lake_orders", "ingest_interactions": "lake_interactions"}
@@ -206,6 +206,7 @@ def test_since_starts_a_bulk_landing(orchestration):
         (GateFailed("no"), "fail"),
         (UsageError("no"), "fail"),
         (InputError("not delivered yet"), "default"),
+        (Busy("another run is writing"), "default"),
         (OSError("disk"), "default"),
     ],
 )

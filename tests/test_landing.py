@@ -314,6 +314,38 @@ def test_a_filter_says_which_it_was_and_does_not_count(shop):
     assert "real_customers" in shop.quarantined("reason")[0][0]
 
 
+def test_a_currency_without_a_rate_is_refused_with_its_reason(shop):
+    text = ORDERS + "      currency: money\n    limits: {max_quarantine_ratio: 1}\n"
+    shop.describe(text)
+    rows = [("own", "EUR"), ("pounds", "gbp"), ("yen", "JPY"), ("none", "12"), ("old", "GBP")]
+    times = {"old": "1999-12-31 10:00:00"}
+    lines = "".join(order(n, at=times.get(n, "2026-01-05")).strip() + f",{money}\n" for n, money in rows)
+    shop.deliver("orders_2026-01-05.csv", HEADER.strip() + ",money\n" + lines)
+    shop.land("2026-01-05")
+    assert shop.landed("orders", "order_id, currency") == [("own", "EUR"), ("pounds", "GBP")]
+    assert shop.quarantined("reason_code, reason") == [
+        ("no_rate", "currency: there is no rate from JPY on 2026-01-05 to EUR (seed currency_rates)"),
+        ("unparseable", "currency: '12' is not a currency code of three letters"),
+        ("no_rate", "currency: there is no rate from GBP on 1999-12-31 to EUR (seed currency_rates)"),
+    ]
+
+
+def test_a_new_rate_lands_the_days_that_lacked_it(shop, tmp_path):
+    shutil.copytree(PROJECT.dbt / "models" / "staging", tmp_path / "project/dbt_project/models/staging")
+    project = Project(tmp_path / "project")
+    project.currency_rates.parent.mkdir()
+    rates = "currency,reporting_currency,valid_from,rate\n"
+    project.currency_rates.write_text(rates)
+    shop.describe(ORDERS + "      currency: money\n    limits: {max_quarantine_ratio: 1}\n")
+    shop.deliver("orders_2026-01-05.csv", HEADER.strip() + ",money\n" + order("yen").strip() + ",JPY\n")
+    day = date(2026, 1, 5)
+    land(shop.home, project, shop.sources(), day, day)
+    assert not shop.landed("orders")
+    project.currency_rates.write_text(rates + "JPY,EUR,2020-01-01,0.0062\n")
+    land(shop.home, project, shop.sources(), day, day)
+    assert shop.landed("orders", "order_id") == [("yen",)]
+
+
 # -- clocks -------------------------------------------------------------------
 
 
@@ -329,6 +361,24 @@ def test_an_order_after_midnight_belongs_to_the_day_on_the_shops_clock(tmp_path)
     assert shop.landed("orders", "order_id, ordered_at::varchar, order_date, order_hour") == [
         ("late", "2026-01-05 16:30:00", date(2026, 1, 6), 0),
         ("plain", "2026-01-04 16:00:00", date(2026, 1, 5), 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("zone", "registered", "day"),
+    [
+        ("Asia/Shanghai", "2026-01-05 16:30:00", date(2026, 1, 6)),
+        ("America/New_York", "2026-01-05 02:00:00", date(2026, 1, 4)),
+    ],
+)
+def test_customers_register_on_the_shops_day(tmp_path, zone, registered, day):
+    text = CUSTOMERS_ONLY.replace("{type: csv}", "{type: csv, time_zone: UTC}")
+    shop = small_shop(tmp_path / "shop", text.replace("region: region", "registered_at: since"), time_zone=zone)
+    shop.deliver("members.csv", f"id,since\n1,{registered}\n2,\n")
+    shop.land("2026-01-06")
+    assert shop.landed("customers", "customer_id, registered_at::varchar, registered_date") == [
+        ("1", registered, day),
+        ("2", None, None),
     ]
 
 
@@ -397,6 +447,20 @@ def test_a_day_landed_again_takes_what_it_took_before(split):
         split.land(day)
     split.land("2026-01-01", "2026-01-03")
     assert split.bytes_in_lake() == before
+
+
+def test_a_split_file_that_ends_before_the_day_is_stale(split):
+    for first in ("2026-01-10", "2026-01-01"):
+        with pytest.raises(InputError) as caught:
+            split.land(first, "2026-01-10")
+        for part in ("newest row is of 2026-01-09, none is of 2026-01-10 or later", "lines.csv", "if_missing: empty"):
+            assert part in str(caught.value)
+        assert not split.bytes_in_lake()
+    split.land("2026-01-08")  # no row of that day, but later ones: the shop was closed
+    text = (split.folder / "sources" / "lines.yml").read_text()
+    split.describe(text.replace("split_by: at", "split_by: at, if_missing: empty"))
+    split.land("2026-01-10")
+    assert ids_by_day(split) == {}
 
 
 def test_bulk_landing_in_the_middle_of_a_history_takes_nothing_twice(split):
@@ -531,6 +595,35 @@ def test_an_edited_mapping_lands_the_day_again_and_a_moved_table_leaves_nothing_
     shop.land("2026-01-05")
     assert not shop.landed("orders")
     assert len(shop.landed("order_lines")) == 1
+
+
+def test_a_renamed_source_does_not_land_beside_its_former_self(shop):
+    shop.deliver("orders_2026-01-05.csv", HEADER + order("A"))
+    shop.describe(CUSTOMERS_ONLY)
+    shop.deliver("members.csv", "id,region\n1,North\n")
+    shop.land("2026-01-05")
+    before = shop.bytes_in_lake()
+    shop.describe(ORDERS.replace("name: orders", "name: web_orders"), "orders")
+    assert not landing.has_landed(shop.home, PROJECT, shop.sources(), date(2026, 1, 5), date(2026, 1, 5))
+    with pytest.raises(UsageError) as caught:
+        shop.land("2026-01-05")
+    for part in ("a source orders that no file describes", "still count in orders", "if_missing: empty"):
+        assert part in str(caught.value)
+    assert shop.bytes_in_lake() == before
+    assert shop.land("2026-01-05", tables=["customers"]).landings  # another table's landing is not concerned
+    for path in shop.home.lake.glob("*/received_date=*/orders.parquet"):
+        path.unlink()
+    shutil.rmtree(shop.home.landings / "orders")
+    shop.land("2026-01-05")
+    assert shop.landed("orders", "order_id, source") == [("A", "web_orders")]
+
+
+def test_an_ended_source_keeps_its_past(shop):
+    shop.deliver("orders_2026-01-05.csv", HEADER + order("A"))
+    shop.land("2026-01-05")
+    shop.describe(ORDERS.replace("path:", "if_missing: empty\n      path:"))
+    shop.land("2026-01-06")
+    assert shop.landed("orders", "order_id") == [("A",)]
 
 
 def test_a_damaged_partition_is_landed_again(shop):

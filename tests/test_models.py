@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
 import duckdb
@@ -130,6 +130,22 @@ def _check_ledger(connection, world, known_at):
         " from int_order_ledger"
     ).fetchone()
     assert (placed, orders, net) == (len(latest), len(valid), sum(each["net"] for each in valid))
+
+
+def test_a_customer_is_first_seen_on_the_shops_day_of_registration(bench):
+    evening = datetime.combine(EARLIER, time(16, 30))
+    shanghai = {"customer_id": "a", "registered_at": evening, "registered_date": EARLIER + timedelta(days=1)}
+    new_york = {"customer_id": "b", "registered_at": evening, "registered_date": EARLIER - timedelta(days=1)}
+    unknown = {"customer_id": "c", "registered_at": None}
+    world = first_day_marker(whole_world(1))
+    world.customers = [row | {"received_date": EARLIER} for row in (shanghai, new_york, unknown)]
+    write_lake(bench.home, bench.project, world)
+    with bench.models["earlier"].run() as connection:
+        seen = connection.execute(
+            "select customer_id, first_seen_date from int_customers_known where customer_id in ('a', 'b', 'c')"
+            " order by customer_id"
+        )
+        assert seen.fetchall() == [("b", EARLIER - timedelta(days=1)), ("c", EARLIER)]
 
 
 def test_unit_tests_of_the_rules_hold(tmp_path):

@@ -141,6 +141,9 @@ def test_the_guide_explains_every_key_and_every_reason():
         (("root: delivered", "if_missing: skip"), ["files.if_missing", "'error' or 'empty'"]),
         (("amount: amount", "amount: (select 1)"), ["columns.amount: subqueries are not allowed"]),
         (("amount: amount", "amount: amount x"), ["columns.amount: leave out the alias"]),
+        (("root: delivered", "package: ../x"), ["files.package: is not the name of a Python package"]),
+        (("root: delivered", "package: ..x"), ["files.package: is not the name of a Python package"]),
+        (("type: csv", "type: csv\n  date_formats: ['%d.%m.%Y', '%Q/%d']"), ["format.date_formats", "'%Q/%d'"]),
         (("name: orders", "name: My Orders"), ["name:", "My Orders"]),
     ],
 )
@@ -180,6 +183,8 @@ def test_later_rows_are_for_orders(tmp_path):
     [
         ("a: [1", "not valid YAML"),
         ("- a", "holds no keys"),
+        ("[a, b]: c\nname: b\n", "a key is a list"),
+        ("? {a: b}\n: c\n", "a key is a list or a mapping"),
         ("name: a\nname: b\n", "key 'name' stands twice (line 2)"),
     ],
 )
@@ -229,6 +234,44 @@ def test_a_package_that_is_not_installed(shop):
         shop.sources().sources[0].root()
 
 
+@pytest.mark.parametrize("package", ["nope.sub", "os", "strataflow.nope", "os.path"])
+def test_a_package_without_a_folder_is_no_package(shop, package):
+    shop.describe(ORDERS.replace("root: delivered", f"package: {package}"))
+    with pytest.raises(UsageError, match=r"orders\.yml: files\.package"):
+        shop.sources().sources[0].root()
+
+
+def test_a_package_inside_another_is_found_without_running_code(shop, tmp_path, monkeypatch):
+    inner = tmp_path / "outer_package" / "inner"
+    inner.mkdir(parents=True)
+    (inner.parent / "__init__.py").write_text("raise SystemExit('imported')")
+    (inner / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    shop.describe(ORDERS.replace("root: delivered", "package: outer_package.inner"))
+    assert shop.sources().sources[0].root() == inner
+
+
+@pytest.mark.parametrize("path", ["/etc/prices.csv", "../prices.csv", "a/../../prices.csv"])
+def test_a_lookup_lies_below_the_root(shop, path):
+    lookup = f"    lookups:\n      price: {{path: {path}, key: {{order_id: id}}}}\n"
+    assert "lookups.price.path: must lie below `root`" in fault_of(shop, ORDERS + lookup)
+
+
+@pytest.mark.parametrize("outside", ["/etc", "..", "a/../.."])
+def test_variables_do_not_lead_out_of_the_root(shop, monkeypatch, outside):
+    lookup = "    lookups:\n      price: {path: '${SHOP}/x.csv', key: {order_id: id}}\n"
+    shop.describe(ORDERS.replace("orders_{date}", "${SHOP}/orders_{date}") + lookup)
+    (source,) = shop.sources().sources
+    shop.deliver("west/orders_2026-01-05.csv", HEADER)
+    monkeypatch.setenv("SHOP", "west")
+    assert source.files_of(date(2026, 1, 5)) == [shop.delivered / "west" / "orders_2026-01-05.csv"]
+    assert source.lookup_file("price") == shop.delivered / "west" / "x.csv"
+    monkeypatch.setenv("SHOP", outside)
+    for asked in (lambda: source.files_of(date(2026, 1, 5)), lambda: source.lookup_file("price")):
+        with pytest.raises(UsageError, match=r"must lie below `root`"):
+            asked()
+
+
 def test_file_names_may_hold_what_patterns_are_made_of(tmp_path):
     shop = small_shop(tmp_path / "a shop [1]", ORDERS.replace("csv", "parquet"))
     duckdb.sql("select 'A' order_id, 'C' customer_id, date '2026-01-05' ordered_at, 1 amount").write_parquet(
@@ -248,6 +291,11 @@ def test_file_names_may_hold_what_patterns_are_made_of(tmp_path):
         "distinct a", "a union select b", "now()", "current_date", "CURRENT_TIMESTAMP", "today()", "random()",
         "uuid()", "nextval('s')", "age(a)", "getvariable('x')", "current_setting('threads')", "$1", "", "  ",
         "from t", "a order by 1", "with x as (select 1) select 1", "copy t to 'x'", "'unclosed", "error('x')",
+        "epoch(ago(interval 1 day))", "AGO(interval 1 day)", "current_localtimestamp()", "current_localtime()",
+        "current_user()", "version()", "current_role()", "current_catalog()", "session_user()", "user()",
+        "has_table_privilege('t', 'select')", "pg_typeof(a)", "pg_postmaster_start_time()", "inet_client_addr()",
+        "main.ago(interval 1 day)", "a.ago()", "\"ago\"(interval 1 day)", "get_block_size('x')", "current_schema()",
+        "list_transform([1], lambda x: ago(interval 1 day))",
     ],
 )  # fmt: skip
 def test_what_an_expression_may_not_say(sql):
@@ -269,6 +317,8 @@ def test_what_an_expression_may_not_say(sql):
         ("clean_id(a) || money(b) || number(c) || shop_currency()", [("a",), ("b",), ("c",)]),
         ("'fixed'", []),
         ("age(a, b)", [("a",), ("b",)]),
+        ("split_part(a, '-', 1) || nullif(b, '')", [("a",), ("b",)]),
+        ("fmod(a, 2) + list_sum([b, c])", [("a",), ("b",), ("c",)]),
     ],
 )
 def test_what_an_expression_reads(sql, columns):
@@ -326,6 +376,19 @@ def test_check_tells_types_nulls_samples_and_refusals_in_plain_words(shop):
         assert part in text
     assert check.as_dict()["is_good"] is False
     assert not shop.home.root.exists()
+
+
+def test_check_prints_nothing_that_a_terminal_would_obey(shop):
+    evil = "\x1b[2J\x1b]0;pwned\x07\u202e\u200b"
+    path = shop.describe(ORDERS + "      channel: place\n    limits: {max_quarantine_ratio: 1}\n")
+    rows = f"A,C,2026-01-05,1,{evil},x\nB,C,2026-01-05,{evil},web,x\n{evil}\n"
+    shop.deliver("orders_2026-01-05.csv", f"{HEADER.strip()},place,note{evil}\n" + rows)
+    check = check_source(PROJECT, path)
+    text = "".join(check.lines())
+    assert (check.rows_read, check.rows_landed) == (3, 1)
+    assert text.isprintable()
+    assert "\\x1b[2J" in text
+    assert "note\\x1b" in text
 
 
 def test_check_looks_at_the_first_rows_only(shop):

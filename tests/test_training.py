@@ -13,6 +13,7 @@ from strataflow.build import build
 from strataflow.home import Home
 from strataflow.prediction import training
 from strataflow.project import Project, canonical_tables
+from strataflow.rules import ledger_rules_hash
 from strataflow.sources import Shop
 
 SHOP = Shop(name="corner", time_zone="UTC", currency="USD")
@@ -107,11 +108,11 @@ def test_a_kept_model_is_used_again_and_a_damaged_one_is_trained_again(lake, tmp
     made = build(home, project, SHOP, DAY)
     model = home.models / str(training.training_day(DAY)) / training.MODEL
     whole = model.read_bytes()
-    refuse = pytest.fail
-    again = training.model_in_force(home, project, DAY, lambda _: refuse("the ledgers are there already"))
+    refuse, rules = pytest.fail, ledger_rules_hash(project, SHOP.currency)
+    again = training.model_in_force(home, project, DAY, rules, lambda _: refuse("the ledgers are there already"))
     assert again.card == made.meta["model_card"]
     model.write_bytes(whole[:-9])
-    assert training.model_in_force(home, project, DAY, lambda _: refuse("again")).card == again.card
+    assert training.model_in_force(home, project, DAY, rules, lambda _: refuse("again")).card == again.card
     assert model.read_bytes() == whole
     risks = table(made, "churn_risk")
     assert len({row[3] for row in risks}) > 50

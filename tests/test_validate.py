@@ -448,7 +448,17 @@ def test_tables_that_no_source_feeds_pass_with_a_note(shop):
     orders_only = shop.sources.model_copy(update={"sources": shop.sources.feeding(["orders"])})
     report = validate_landed(shop.home, PROJECT, orders_only, DAY, tables=["interactions"])
     assert report.passed
-    assert report.notes == ("no source feeds interactions",)
+    assert report.notes == ("no source feeds interactions: results that rest on it are empty",)
+
+
+def test_a_shop_of_orders_only_is_told_what_stays_empty(shop):
+    shop.land("till")
+    orders_only = shop.sources.model_copy(update={"sources": shop.sources.feeding(["orders"])})
+    report = validate_landed(shop.home, PROJECT, orders_only, DAY)
+    (note,) = report.notes
+    assert "no source feeds" in note
+    assert "interactions" in note
+    assert "are empty" in note
 
 
 # ---------------------------------------------------------------- row counts

@@ -139,6 +139,11 @@ def _write_partition(home: Home, table: Table, day: date, rows: list[dict[str, A
     columns = {
         column.name: [row.get(column.name, standing_in.get(column.name)) for row in rows] for column in table.columns
     }
+    if "registered_date" in columns:  # the worlds' clock is UTC unless a row says otherwise
+        columns["registered_date"] = [
+            said or (at and at.date())
+            for said, at in zip(columns["registered_date"], columns["registered_at"], strict=True)
+        ]
     columns["source_line"] = list(range(1, len(rows) + 1))
     schema = pa.schema([(column.name, _arrow_type(column.data_type)) for column in table.columns])
     path = home.partition(table.name, day, table.name)

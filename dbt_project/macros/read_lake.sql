@@ -11,7 +11,7 @@
 {% macro duckdb__read_lake(table) -%}
     {%- do source('lake', table) -%}
     {%- if table in var('landed_tables') -%}
-        read_parquet('{{ var('lake') }}/{{ table }}/*/*.parquet', hive_partitioning = true, hive_types = {'received_date': date})
+        read_parquet('{{ var('lake') | replace("'", "''") }}/{{ table }}/*/*.parquet', hive_partitioning = true, hive_types = {'received_date': date})
     {%- else -%}
         (
             select
@@ -45,9 +45,9 @@
 {%- endmacro %}
 
 {% macro duckdb__parquet_files(path) -%}
-    read_parquet('{{ path }}/*.parquet')
+    read_parquet('{{ path | replace("'", "''") }}/*.parquet')
 {%- endmacro %}
 
 {% macro spark__parquet_files(path) -%}
-    parquet.`{{ path }}`
+    parquet.`{{ path | replace("`", "``") }}`
 {%- endmacro %}

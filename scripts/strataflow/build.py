@@ -25,9 +25,9 @@ from strataflow.errors import UsageError
 from strataflow.home import Home
 from strataflow.lake import Received, received
 from strataflow.prediction import lifetime_value
-from strataflow.prediction.training import model_in_force, rule, score_lifetime_value
+from strataflow.prediction.training import model_in_force, score_lifetime_value
 from strataflow.project import Project
-from strataflow.rules import code_version, expectations_hash, ledger_rules_hash, rules_hash
+from strataflow.rules import code_version, expectations_hash, ledger_rules_hash, rules_hash, variables
 from strataflow.sources import Shop
 
 SCHEMA_VERSION = 1
@@ -101,19 +101,20 @@ def build(
     """
     name, computing = engines.chosen(engine)
     known = received(home, known_at or as_of)
-    rules = ledger_rules_hash(project)
-    ledger.clean(home, ledger.kept(home, rules))
+    rules = ledger_rules_hash(project, shop.currency)
+    ledger.clean(home)
     scratch = home.scratch / f"build-{as_of}"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     with computing.ready(home, scratch):
-        in_force = model_in_force(home, project, as_of, partial(_build_ledgers, home, project, shop, computing))
+        build_ledgers = partial(_build_ledgers, home, project, shop, computing)
+        in_force = model_in_force(home, project, as_of, rules, build_ledgers)
         store = ledger.kept(home, rules)
         valid = ledger.valid_through(store, known)
         run_vars = _run_vars(home, shop, as_of, known, valid) | in_force.dbt_vars()
         work = Work(home, project, run_vars, scratch, progress)
         computing.build_tables(work)
-    score_lifetime_value(work.database, in_force, as_of, float(rule(project, "ltv_discount_rate")))
+    score_lifetime_value(work.database, in_force, as_of, float(variables(project)["ltv_discount_rate"]))
     ledger.keep(home, store, valid, known, work.database)
     meta = _describe(project, home, shop, as_of, known, work.database)
     meta |= {"model_card": in_force.card, "engine": name}
@@ -125,7 +126,7 @@ def build(
 
 def _build_ledgers(home: Home, project: Project, shop: Shop, computing: Engine, known: Received) -> None:
     """Bring the kept ledgers up to ``known.known_at`` and no further, for training as of that day."""
-    store = ledger.kept(home, ledger_rules_hash(project))
+    store = ledger.kept(home, ledger_rules_hash(project, shop.currency))
     valid = ledger.valid_through(store, known)
     scratch = home.scratch / f"ledgers-{known.known_at}"
     shutil.rmtree(scratch, ignore_errors=True)

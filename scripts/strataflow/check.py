@@ -7,6 +7,7 @@ thrown away; so what is seen here is what a landing would do.
 from __future__ import annotations
 
 import tempfile
+import unicodedata
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from strataflow.deliveries import delivered_lookups
 from strataflow.errors import InputError
 from strataflow.project import canonical_tables
+from strataflow.rates import first_rates
 from strataflow.rawfiles import Delivered
 from strataflow.reasons import NEVER_COUNTED, REASONS
 from strataflow.sources import load_shop, load_source
@@ -105,7 +107,7 @@ class SourceCheck:
         lines += _refusal_lines(self)
         if self.unmapped:
             lines += ["", f"columns of the file that nothing reads: {', '.join(self.unmapped)}"]
-        return [*lines, "", _verdict(self)]
+        return [_printable(line) for line in (*lines, "", _verdict(self))]
 
 
 def check_source(
@@ -128,10 +130,11 @@ def check_source(
     tables = canonical_tables(project)
     source = load_source(path, tables)
     shop = load_shop(path.parent / "shop.yml")
+    table = tables[source.table]
     file = _file_to_check(source, day)
     with (
         tempfile.TemporaryDirectory(dir=scratch, prefix="strataflow-check-") as folder,
-        Workbench(Path(folder), source, tables[source.table], shop) as bench,
+        Workbench(Path(folder), source, table, shop, first_rates(project, source, table, shop)) as bench,
     ):
         bench.load_lookups(delivered_lookups(source))
         header = bench.columns_of(file.path)
@@ -251,6 +254,11 @@ def _verdict(check: SourceCheck) -> str:
     return f"verdict: a day like this would be refused ({check.quarantine_ratio:.2%} refused, {limit})"
 
 
+def _printable(text: str) -> str:
+    """``text`` with all that a terminal would obey, not show, written as an escape (Unicode's categories C)."""
+    return "".join(ascii(sign)[1:-1] if unicodedata.category(sign).startswith("C") else sign for sign in text)
+
+
 def _shortened(text: str) -> str:
-    flat = " ".join(text.split())
+    flat = _printable(" ".join(text.split()))
     return flat if len(flat) <= SHOWN_WIDTH else f"{flat[: SHOWN_WIDTH - 1]}…"

@@ -7,6 +7,7 @@ and shows the result. Exit codes: 0 done, 1 a failed gate, bad data or a fault,
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -32,6 +33,14 @@ if TYPE_CHECKING:
     from strataflow.run import Deployment, Steps
 
 INTERRUPTED = 130
+# Faults of the disk that need a person but no traceback: what to say, what to do.
+UNUSABLE = {
+    errno.ENOSPC: ("the disk is full; what was published before stands", "free some space there, then run it again"),
+    errno.EDQUOT: ("the disk quota is used up; what was published before stands", "raise it, then run it again"),
+    errno.EACCES: ("this user may not read or write there", "give this user the rights, or choose another folder"),
+    errno.EROFS: ("that disk is mounted read-only", "mount it for writing, or choose another --home"),
+    errno.ENOTDIR: ("a part of that path is a file, not a folder", "give a path that leads through folders only"),
+}
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -45,9 +54,13 @@ class Day(click.ParamType):
         if isinstance(value, date):
             return value
         try:
-            return date.fromisoformat(value)
+            day = date.fromisoformat(value)
         except ValueError:
+            day = None
+        # Weeks and dates without hyphens are ISO dates too, but nobody here means them.
+        if day is None or str(day) != value:
             self.fail(f"{value!r} is no date; write it as 2017-12-31", param, ctx)
+        return day
 
 
 class Names(click.ParamType):
@@ -201,7 +214,7 @@ def land(obj: dict[str, Any], day: date, first: date | None, tables: list[str] |
 
     _in_order(first, day)
     with _recorded(obj, "land", day, {"from": first, "tables": tables}, **at) as steps:
-        report = steps.land(first or day, day, tables)
+        report = steps.land(first or day, day, tables, refuse_gaps=first is None)
         home = steps.deployment.home
     if not report.changed:
         _screen(obj).say("All of this had landed before from the very same files; nothing has changed.")
@@ -270,14 +283,16 @@ Examples:
 def build(obj: dict[str, Any], day: date | None, known_at: date | None, **at: Any) -> None:
     """Compute all tables as of a day with dbt.
 
-    They lie in a DuckDB file of their own; nothing is published.
+    They lie in a DuckDB file of their own; nothing is published. Shows the classes, stages and
+    tiers, so that an edit of a rule can be looked at before anyone else sees it.
     """
+    from strataflow import summary
+
     with _recorded(obj, "build", day, {"known_at": known_at}, **at) as steps:
         made = steps.build(date.fromisoformat(steps.log.record["as_of"]), known_at)
-    document = {"ok": True, "command": "build", "path": str(made.path), **made.meta}
-    lines = [f"Built as of {made.as_of}, known at {made.known_at}: {made.path}"]
-    lines += [f"  {rows:>12,}  {table}" for table, rows in made.meta["tables"].items()]
-    _screen(obj).result(document, lambda console: console.print("\n".join(lines), highlight=False, soft_wrap=True))
+    holds = summary.of_build(made)
+    document = {"ok": True, "command": "build", **made.meta, **holds}
+    _screen(obj).result(document, lambda console: summary.print_build(holds, console))
 
 
 @cli.command()
@@ -459,13 +474,21 @@ def _unforeseen(fault: Exception, obj: dict[str, Any]) -> dict[str, Any]:
 
     told = describe(fault)
     home: Home | None = obj.get("home")
+    if isinstance(fault, OSError) and fault.errno in UNUSABLE:
+        said, todo = UNUSABLE[fault.errno]
+        where = fault.filename or (home.root if home else None)
+        return told | {"kind": "disk", "what": said, "where": where and os.fsdecode(where), "todo": todo}
     if obj.get("verbose") or home is None:
         import traceback
 
         traceback.print_exception(fault)
     if home is not None:
-        told["where"] = str(keep_traceback(fault, home.root / "runs"))
-        told["todo"] = "the traceback is in the file named above; running again is safe"
+        try:
+            told["where"] = str(keep_traceback(fault, home.root / "runs"))
+        except OSError as unwritable:
+            told["todo"] = f"its traceback could not be kept ({unwritable}); --verbose prints it"
+        else:
+            told["todo"] = "the traceback is in the file named above; running again is safe"
     return told
 
 

@@ -34,11 +34,31 @@ def refuse_gaps(home: Home, sources: Iterable[str], day: date) -> None:
         expected = (first + timedelta(days=n) for n in range((day - first).days + 1))
         missing = [one for one in expected if one not in landed]
         if missing:
-            raise InputError(
-                f"{source} has not landed on {len(missing)} of the days up to {day}; the first is {missing[0]}",
-                where=str(home.landings / source),
-                todo=f"land them: strataflow land --from {missing[0]} --date {missing[-1]}, or a backfill",
-            )
+            raise _gap(home, source, missing, day)
+
+
+def refuse_gap_before(home: Home, sources: Iterable[str], day: date) -> None:
+    """Raise unless landing ``day`` would join up with what each source has landed before it.
+
+    A source that has landed on no day before ``day`` may begin there.
+
+    Raises:
+        InputError: days between the last landed one before ``day`` and ``day`` are missing.
+    """
+    for source in sources:
+        landed = (date.fromisoformat(path.stem) for path in home.landing(source, day).parent.glob("*.json"))
+        last = max((one for one in landed if one < day), default=None)
+        missing = [] if last is None else [last + timedelta(days=n) for n in range(1, (day - last).days)]
+        if missing:
+            raise _gap(home, source, missing, day)
+
+
+def _gap(home: Home, source: str, missing: list[date], day: date) -> InputError:
+    return InputError(
+        f"{source} has not landed on {len(missing)} of the days up to {day}; the first is {missing[0]}",
+        where=str(home.landings / source),
+        todo=f"land them: strataflow land --from {missing[0]} --date {missing[-1]}, or a backfill",
+    )
 
 
 def stale_days(home: Home, day: date) -> list[date]:

@@ -98,11 +98,11 @@ class Past:
         )
 
 
-def identity(source: Source, table: Table, shop: Shop) -> dict[str, Any]:
+def identity(source: Source, table: Table, shop: Shop, rates: dict[str, date]) -> dict[str, Any]:
     """What decides, beside the files, what a day yields; part of the manifest.
 
     ``mapping_sha256`` covers the source's description, the shop's clock and
-    currency, and the canonical table.
+    currency, the canonical table, and which currencies have a rate from when on.
     """
     from hashlib import sha256 as digest
 
@@ -114,6 +114,7 @@ def identity(source: Source, table: Table, shop: Shop) -> dict[str, Any]:
         columns,
         list(table.key),
         table.event_time,
+        {currency: str(first) for currency, first in rates.items()},
     ]
     return {
         "schema_version": SCHEMA_VERSION,

@@ -35,6 +35,12 @@ class UsageError(StrataflowError):
     exit_code = 2
 
 
+class Busy(StrataflowError):
+    """Another process is at work here; the same call can succeed once that one has ended."""
+
+    exit_code = 2
+
+
 class InputError(StrataflowError):
     """A delivered file is missing, broken or not what its source describes."""
 

@@ -11,6 +11,7 @@ another file nor make a landing depend on the clock.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +26,23 @@ MACROS = ("clean_id", "money", "number", "shop_currency")
 """Functions that landing defines on top of DuckDB's; see ``strataflow.mapping``."""
 
 CLOCK_WORDS = frozenset({"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"})
+
+PURE_MACROS = frozenset(
+    {
+        "array_append", "array_pop_back", "array_pop_front", "array_prepend", "array_push_back", "array_push_front",
+        "array_reverse", "array_to_string", "date_add", "days_in_month", "fdiv", "fmod", "if", "json", "list_any_value",
+        "list_append", "list_avg", "list_bool_and", "list_bool_or", "list_count", "list_first", "list_last", "list_max",
+        "list_median", "list_min", "list_mode", "list_prepend", "list_product", "list_reverse", "list_string_agg",
+        "list_sum", "md5_number_lower", "md5_number_upper", "nullif", "split_part",
+    }
+)  # fmt: skip
+"""DuckDB's own macros that a mapping may use. DuckDB doesn't say of a macro whether it is pure (`ago` reads the
+clock), so these are listed and all others refused."""
+
+IMPURE = re.compile(
+    r"ago|version|user|current_.*|session_.*|inet_.*|has_.*_privilege|pg_.*|get_block_size|.*_description"
+)
+"""Functions that look at the clock, the session or the catalogue, whatever DuckDB says of them."""
 
 
 class BadExpression(ValueError):
@@ -154,7 +172,7 @@ def _refuse_impure(node: dict[str, Any]) -> None:
         if name == "age" and len(node["arguments"]) == 1:
             raise BadExpression("age() with one argument reads the clock; give it both dates")
         impure, aggregates = _function_kinds()
-        if name in impure:
+        if name in impure or IMPURE.fullmatch(name):
             raise BadExpression(f"{name}() depends on more than its arguments, so a day could not be landed again")
         if name in aggregates:
             raise BadExpression(f"{name}() is an aggregate: an expression reads one row")
@@ -174,13 +192,18 @@ def _function_kinds() -> tuple[frozenset[str], frozenset[str]]:
     """Names of DuckDB's functions that aren't pure, and of those that are only aggregates."""
     import duckdb
 
+    # A name counts as impure as soon as one of its forms isn't known to be pure.
     query = """
         select
-            coalesce(list(distinct function_name) filter (where stability <> 'CONSISTENT'), []),
+            coalesce(list(distinct function_name) filter (
+                where case when function_type = 'macro' then not list_contains($1, function_name)
+                           when function_type in ('table', 'table_macro', 'pragma') then false
+                           else stability is distinct from 'CONSISTENT' end
+            ), []),
             coalesce(list(distinct function_name) filter (where function_type = 'aggregate'), []),
             coalesce(list(distinct function_name) filter (where function_type in ('scalar', 'macro')), [])
         from duckdb_functions()
     """
     with duckdb.connect() as connection:
-        impure, aggregates, scalars = connection.execute(query).fetchone()
+        impure, aggregates, scalars = connection.execute(query, [sorted(PURE_MACROS)]).fetchone()
     return frozenset(impure), frozenset(aggregates) - frozenset(scalars)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from strataflow.errors import UsageError
+from strataflow.errors import Busy, UsageError
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,14 @@ class Home:
         """Hold the one writer's lock of this home; a killed process lets go of it.
 
         Raises:
-            UsageError: another process is writing and did not finish in ``timeout`` seconds.
+            Busy: another process is writing and did not finish in ``timeout`` seconds.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.root / ".writer.lock", timeout=timeout)
         try:
             lock.acquire()
         except Timeout as busy:
-            raise UsageError(
+            raise Busy(
                 "another run is writing to this home",
                 where=str(self.root),
                 todo="wait for it to end, or raise --wait",

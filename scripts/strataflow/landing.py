@@ -32,6 +32,7 @@ from strataflow.durable import json_text, sha256
 from strataflow.errors import InputError, StepFailed, UsageError
 from strataflow.landing_report import Landing, LandingReport
 from strataflow.project import canonical_tables
+from strataflow.rates import first_rates
 from strataflow.reasons import NEVER_COUNTED
 from strataflow.staging import Span, Staged, Workbench
 
@@ -81,7 +82,8 @@ def land(
     Raises:
         InputError: a file is missing or broken, or a day has more refused rows
             than its limit; nothing has been moved into the lake.
-        UsageError: a source description can't be carried out.
+        UsageError: a source description can't be carried out, or the lake holds
+            days of a source that nothing describes any more.
         StepFailed: counts don't reconcile; nothing has been moved.
     """
     if last < first:
@@ -91,11 +93,12 @@ def land(
     for name in wanted or ():
         if name not in canonical:
             raise UsageError(f"there is no table '{name}'", todo=f"allowed: {', '.join(canonical)}")
+    _refuse_stranded(home, sources, wanted if wanted is not None else list(canonical))
     scratch = home.scratch / "landing"
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         flows = [
-            _Flow(home, source, canonical[source.table], sources.shop, scratch / source.name, progress)
+            _flow(home, project, source, canonical[source.table], sources.shop, scratch / source.name, progress)
             for source in sources.feeding(wanted)
         ]
         prepared = [day for flow in flows for day in flow.prepare(days_between(first, last))]
@@ -118,9 +121,11 @@ def has_landed(home: Home, project: Project, sources: Sources, first: date, last
     """
     canonical = canonical_tables(project)
     days = days_between(first, last)
+    if _stranded(home, sources, list(canonical)):
+        return False
     try:
         return all(
-            _Flow(home, source, canonical[source.table], sources.shop, home.scratch, None).is_settled(days)
+            _flow(home, project, source, canonical[source.table], sources.shop, home.scratch).is_settled(days)
             for source in sources.sources
         )
     except InputError:
@@ -182,10 +187,18 @@ class _Flow:
     """One source on its way: from its files to days that are ready to be moved."""
 
     def __init__(
-        self, home: Home, source: Source, table: Table, shop: Shop, folder: Path, progress: Progress | None
+        self,
+        home: Home,
+        source: Source,
+        table: Table,
+        shop: Shop,
+        folder: Path,
+        rates: dict[str, date],
+        progress: Progress | None,
     ) -> None:
         self.home, self.source, self.table, self.shop, self.folder = home, source, table, shop, folder
-        self.identity = identity(source, table, shop)
+        self.rates = rates
+        self.identity = identity(source, table, shop, rates)
         self.limits = source.limits.model_dump(mode="json")
         self.lookups: list[dict[str, Any]] = []
         self.notes: list[str] = []
@@ -203,7 +216,7 @@ class _Flow:
                 made[plan.day] = self._empty_day(plan)
         open_plans = [plan for plan in plans if plan.day not in made]
         if open_plans:
-            with Workbench(self.folder, self.source, self.table, self.shop) as bench:
+            with Workbench(self.folder, self.source, self.table, self.shop, self.rates) as bench:
                 bench.load_lookups(lookups)
                 for day in self._worked(bench, open_plans):
                     made[day.day] = day
@@ -288,9 +301,23 @@ class _Flow:
                     todo="land the day again",
                 )
         self._reconcile_files(staged)
+        if span is not None:
+            self._refuse_stale(staged, span.last)
         writer = ThreadPoolExecutor(int(bench.threads))
         with writer:
             yield from writer.map(lambda plan: self._day(bench, staged, plan, files), plans)
+
+    def _refuse_stale(self, staged: Staged, last: date) -> None:
+        """Raise if a file of many days ends before the day asked for: an old file would look like a closed shop."""
+        if self.source.files.if_missing == "empty" or (staged.newest and staged.newest >= last):
+            return
+        found = f"its newest row is of {staged.newest}" if staged.newest else "it has no row with a date"
+        raise InputError(
+            f"source {self.source.name}: the file looks stale: {found}, none is of {last} or later",
+            where=", ".join(str(file.path) for file in staged.files),
+            todo="have a newer file delivered, or, if days without a row at its end are normal, set "
+            f"files.if_missing: empty in {self.source.defined_in.name}",
+        )
 
     def _day(self, bench: Workbench, staged: Staged, plan: Plan, files: Sequence[Delivered]) -> _Day:
         """Write one day aside, and count what has been written against what has been staged."""
@@ -429,6 +456,52 @@ class _Flow:
             self._progress(f"read {self.source.name}", done, total)
 
         return read
+
+
+def _flow(
+    home: Home,
+    project: Project,
+    source: Source,
+    table: Table,
+    shop: Shop,
+    folder: Path,
+    progress: Progress | None = None,
+) -> _Flow:
+    """The flow of one source, with the rates that the project has for it."""
+    return _Flow(home, source, table, shop, folder, first_rates(project, source, table, shop), progress)
+
+
+def _stranded(home: Home, sources: Sources, tables: Sequence[str]) -> list[tuple[str, str]]:
+    """Sources with days in the lake that no file describes, each with the one of ``tables`` that it fed last."""
+    described = {source.name for source in sources.sources}
+    folders = home.landings.iterdir() if home.landings.is_dir() else ()
+    found = []
+    for name in sorted(folder.name for folder in folders if folder.is_dir() and folder.name not in described):
+        past = Past(home, name)
+        newest = next((told for day in reversed(past.days) if (told := past.manifest(day))), None)
+        if newest and newest["table"] in tables:
+            found.append((name, newest["table"]))
+    return found
+
+
+def _refuse_stranded(home: Home, sources: Sources, tables: Sequence[str]) -> None:
+    """Raise if the lake holds days of a source that nothing describes.
+
+    Its rows would go on counting. Were it merely renamed, all that it
+    delivered would land a second time under the new name and count twice.
+    """
+    stranded = _stranded(home, sources, tables)
+    if not stranded:
+        return
+    name, table = stranded[0]
+    others = f"; so do those of {', '.join(other for other, _ in stranded[1:])}" if stranded[1:] else ""
+    raise UsageError(
+        f"the lake holds days of a source {name} that no file describes; its rows still count in {table}{others}",
+        where=f"{home.landings / name}, and {sources.directory} has no source of that name",
+        todo=f"if it was renamed, give it back the name {name}, or remove its files "
+        f"lake/*/received_date=*/{name}.parquet, then lake/landings/{name}, and land its days again under the new "
+        "name; if it has ended, keep its description with files.if_missing: empty",
+    )
 
 
 def _refuse_bad_days(home: Home, days: list[_Day]) -> None:

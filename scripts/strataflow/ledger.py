@@ -18,6 +18,7 @@ import duckdb
 from strataflow.durable import sync, write_json
 from strataflow.home import Home
 from strataflow.lake import Received
+from strataflow.sqltext import quoted
 
 LEDGERS = ("order_ledger", "interaction_ledger", "category_ledger")
 
@@ -41,15 +42,20 @@ class Kept:
 
 
 def kept(home: Home, rules: str) -> Kept:
-    """The ledgers on file for ``rules``; nothing where there are none or they are of other rules."""
+    """The ledgers on file for ``rules``; nothing where there are none, or not whole, or of other rules."""
+    store = _on_file(home)
+    files = [home.state / ledger / name for _, _, name in store.segments for ledger in LEDGERS]
+    return store if store.rules == rules and all(file.is_file() for file in files) else Kept.nothing(rules)
+
+
+def _on_file(home: Home) -> Kept:
+    """What the index names, of whatever rules."""
     index = _index(home)
     if not index.is_file():
-        return Kept.nothing(rules)
+        return Kept.nothing("")
     content = json.loads(index.read_text(encoding="utf-8"))
-    if content["rules"] != rules:
-        return Kept.nothing(rules)
     return Kept(
-        rules=rules,
+        rules=content["rules"],
         days={date.fromisoformat(day): digest for day, digest in content["days"].items()},
         through=date.fromisoformat(content["through"]) if content["through"] else None,
         segments=tuple(
@@ -76,9 +82,13 @@ def valid_through(store: Kept, received: Received) -> date | None:
     return before if store.segments and before >= store.segments[0][0] else None
 
 
-def clean(home: Home, store: Kept) -> None:
-    """Remove files that a killed run left beside the index."""
-    named = {name for _, _, name in store.segments}
+def clean(home: Home) -> None:
+    """Remove files that a killed run left beside the index.
+
+    What the index names stays, also where it is of other rules than today's: an edit of the rules
+    that is taken back, or whose build fails, must find the ledgers as they were.
+    """
+    named = {name for _, _, name in _on_file(home).segments}
     for ledger in LEDGERS:
         for path in (home.state / ledger).glob("*.parquet"):
             if path.name not in named:
@@ -95,7 +105,7 @@ def keep(home: Home, store: Kept, valid: date | None, received: Received, databa
     segments = _kept_up_to(home, store, valid)
     first = valid + timedelta(days=1) if valid else received.first
     digests = received.digests()
-    name = f"{first}_{received.known_at}_{received.digest()[:8]}.parquet"
+    name = f"{first}_{received.known_at}_{received.digest()[:8]}{store.rules[:8]}.parquet"
     with duckdb.connect(str(database), read_only=True) as connection:
         for ledger in LEDGERS:
             _write(connection, f"select * from int_{ledger}_appended", home.state / ledger / name)
@@ -109,7 +119,7 @@ def keep(home: Home, store: Kept, valid: date | None, received: Received, databa
             "segments": state.segments,
         },
     )
-    clean(home, state)
+    clean(home)
 
 
 def _kept_up_to(home: Home, store: Kept, valid: date | None) -> tuple[tuple[date, date, str], ...]:
@@ -127,7 +137,7 @@ def _kept_up_to(home: Home, store: Kept, valid: date | None) -> tuple[tuple[date
         with duckdb.connect() as connection:
             for ledger in LEDGERS:
                 source = home.state / ledger / name
-                query = f"select * from read_parquet('{source}') where received_date <= date '{valid}'"
+                query = f"select * from read_parquet({quoted(str(source))}) where received_date <= date '{valid}'"
                 _write(connection, query, home.state / ledger / cut)
         segments.append((first, valid, cut))
     return tuple(segments)
@@ -135,7 +145,7 @@ def _kept_up_to(home: Home, store: Kept, valid: date | None) -> tuple[tuple[date
 
 def _write(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    connection.execute(f"copy ({query}) to '{target}' (format parquet, compression zstd)")
+    connection.execute(f"copy ({query}) to {quoted(str(target))} (format parquet, compression zstd)")
     sync(target)
 
 

@@ -21,6 +21,7 @@ from strataflow.sqltext import named, quoted
 if TYPE_CHECKING:
     from collections.abc import Mapping as Dict
     from collections.abc import Sequence
+    from datetime import date
 
     import duckdb
 
@@ -113,7 +114,12 @@ def places_of(source: Source, wanted: Sequence[str], names: Sequence[str], file:
 
 
 def build_mapping(
-    connection: duckdb.DuckDBPyConnection, source: Source, table: Table, shop: Shop, raw_types: Dict[str, str]
+    connection: duckdb.DuckDBPyConnection,
+    source: Source,
+    table: Table,
+    shop: Shop,
+    raw_types: Dict[str, str],
+    rates: Dict[str, date],
 ) -> Mapping:
     """The mapping of a source for files whose columns have the given types.
 
@@ -123,6 +129,7 @@ def build_mapping(
         table: the canonical table that the source feeds.
         shop: whose clock and currency hold.
         raw_types: DuckDB type of each wanted column, and of each lookup as a struct.
+        rates: first day with a rate into the shop's currency, by currency.
 
     Raises:
         UsageError: an expression doesn't fit the columns; the message names its key.
@@ -131,7 +138,7 @@ def build_mapping(
         key: _type_of(connection, source, key, expression.sql, raw_types)
         for key, expression in source.expressions.items()
     }
-    writer = _Writer(source, table, shop, types)
+    writer = _Writer(source, table, shop, types, rates)
     raw = [name for name in raw_types if name not in source.lookups]
     return Mapping(writer.select(raw), tuple(writer.faults), types)
 
@@ -166,8 +173,8 @@ def define_macros(connection: duckdb.DuckDBPyConnection, form: Format, shop: Sho
 class _Writer:
     """Puts the layers of one mapping together and numbers its faults on the way."""
 
-    def __init__(self, source: Source, table: Table, shop: Shop, types: Dict[str, str]) -> None:
-        self.source, self.table, self.shop, self.types = source, table, shop, types
+    def __init__(self, source: Source, table: Table, shop: Shop, types: Dict[str, str], rates: Dict[str, date]) -> None:
+        self.source, self.table, self.shop, self.types, self.rates = source, table, shop, types, rates
         self.faults: list[Fault] = []
         self.tests: list[str] = []
         self.said: list[str] = []
@@ -209,6 +216,9 @@ class _Writer:
             self._refuse(reasons.FILTERED, words.replace("{}", "{ }"), f"f_{place} is not true")
         for column in self.table.mappable:
             self._judge_column(column)
+        if "currency" in self.source.columns:
+            words = f"currency: there is no rate from {{}} to {self.shop.currency} (seed currency_rates)"
+            self._refuse(reasons.NO_RATE, words, f"not ({self._has_rate()})", self._said_of_rate())
         if self.splits:
             said = "coalesce(t_day, 'it has no value')"
             self._refuse(reasons.UNDATED, "no date in files.split_by: {}", "r_day is null", said)
@@ -224,6 +234,21 @@ class _Writer:
         if column.required:
             worked_out = "" if self._is_text(f"columns.{name}") else ", or its expression can't be worked out"
             self._refuse(reasons.MISSING_REQUIRED, f"{name} has no value{worked_out}", f"r_{name} is null")
+
+    def _has_rate(self) -> str:
+        """SQL for whether the row's amounts can be converted on its business date."""
+        known = [f"when {quoted(self.shop.currency)} then true"]
+        for currency, first in self.rates.items():
+            holds = f"local_time::date >= date '{first}'" if self._is_dated else "true"
+            known.append(f"when {quoted(currency)} then {holds}")
+        return f"coalesce(case r_currency {' '.join(known)} else false end, true)"
+
+    def _said_of_rate(self) -> str:
+        return "concat_ws(' on ', r_currency, local_time::date)" if self._is_dated else "r_currency"
+
+    @property
+    def _is_dated(self) -> bool:
+        return self.table.event_time is not None
 
     def _refuse(self, code: str, words: str, test: str, said: str = "null") -> None:
         self.faults.append(Fault(code, words))

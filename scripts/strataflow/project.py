@@ -59,6 +59,11 @@ class Project:
         return self.root / "scripts" / "sources"
 
     @property
+    def currency_rates(self) -> Path:
+        """The seed of rates between currencies."""
+        return self.dbt / "seeds" / "currency_rates.csv"
+
+    @property
     def lake_tables(self) -> Path:
         """The dbt source file that defines the canonical tables."""
         return self.dbt / "models" / "staging" / "_lake__sources.yml"

@@ -11,6 +11,7 @@ REPEATED_HEADER = "repeated_header"
 FILTERED = "filtered"
 UNPARSEABLE = "unparseable"
 MISSING_REQUIRED = "missing_required"
+NO_RATE = "no_rate"
 UNDATED = "undated"
 DUPLICATE_IN_DAY = "duplicate_in_day"
 
@@ -20,6 +21,7 @@ REASONS: dict[str, str] = {
     FILTERED: "a filter of the source leaves the row out on purpose",
     UNPARSEABLE: "a value is there but can't be read as the type of its column",
     MISSING_REQUIRED: "a column that must have a value has none",
+    NO_RATE: "the amount is in a currency that has no rate into the shop's own on that day",
     UNDATED: "the row of a file split by date has no readable date, so no day can be told",
     DUPLICATE_IN_DAY: "a later version of the same key came on the same day and took its place",
 }

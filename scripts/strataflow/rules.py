@@ -18,15 +18,17 @@ from strataflow import __version__
 from strataflow.errors import UsageError
 from strataflow.project import Project
 
-# What a ledger row depends on: everything up to the ledgers, and the two seeds they read.
+# What a ledger row depends on: everything up to the ledgers, the two seeds and the one var they read.
 _LEDGER_PATHS = (
     "models/staging",
     "models/ledgers",
-    "macros",
-    "dbt_project.yml",
+    "macros/ledger.sql",
+    "macros/read_lake.sql",
+    "macros/run_parameters.sql",
     "seeds/order_statuses.csv",
     "seeds/currency_rates.csv",
 )
+_LEDGER_VARS = ("interaction_redelivery_days",)
 
 # What counts as a rule or as code; the last three are the report's page.
 _SUFFIXES = {".sql", ".yml", ".yaml", ".csv", ".py", ".html", ".css", ".js"}
@@ -55,9 +57,15 @@ def expectations_hash(project: Project) -> str:
     return _tree_digest(project.root, ("expectations",))
 
 
-def ledger_rules_hash(project: Project) -> str:
-    """Hex digest of the rules that ledger rows depend on; a kept ledger of another digest is stale."""
-    return _tree_digest(project.dbt, _LEDGER_PATHS)
+def ledger_rules_hash(project: Project, currency: str) -> str:
+    """Hex digest of the rules that ledger rows depend on; a kept ledger of another digest is stale.
+
+    Args:
+        currency: the shop's reporting currency, into which ledger amounts are converted.
+    """
+    rules = variables(project)
+    settings = [f"{name}={rules[name]}" for name in _LEDGER_VARS]
+    return _digest([_tree_digest(project.dbt, _LEDGER_PATHS), currency, *settings])
 
 
 def code_version(project: Project) -> str:

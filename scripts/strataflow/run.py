@@ -70,16 +70,27 @@ class Steps:
     log: RunLog
     progress: Progress | None = None
 
-    def land(self, first: date, last: date, tables: list[str] | None = None) -> LandingReport:
+    def land(
+        self, first: date, last: date, tables: list[str] | None = None, *, refuse_gaps: bool = False
+    ) -> LandingReport:
         """Land the days from ``first`` to ``last``, both included.
 
+        Args:
+            refuse_gaps: land nothing if a source lacks days between those it has landed and
+                ``first``, as after a mistyped year. A scheduler, which may bring days in any
+                order, leaves it to the build to wait for them.
+
         Raises:
-            InputError: a delivery is missing or broken; nothing of it landed.
+            InputError: a delivery is missing or broken, nothing of it landed; or see ``refuse_gaps``.
         """
+        from strataflow.days import refuse_gap_before
         from strataflow.landing import land
 
         at = self.deployment
         with self.log.step("land") as step:
+            if refuse_gaps:
+                asked = [one.name for one in at.sources.sources if tables is None or one.table in tables]
+                refuse_gap_before(at.home, asked, first)
             report = land(at.home, at.project, at.sources, first, last, tables=tables, progress=self.progress)
             step.rows = report.rows_read
             step.outcome = "ok" if report.changed else "unchanged"
@@ -128,11 +139,13 @@ class Steps:
         """Gate 2 on a build.
 
         Raises:
+            UsageError: the build is of other rules, code or data than those now in force.
             GateFailed: a critical expectation does not hold.
         """
         from strataflow.validate import validate_built
 
         with self.log.step("gate 2") as step:
+            self._refuse_outdated(build)
             report = validate_built(self.deployment.home, self.deployment.project, build)
             step.detail = _passed(report)
         return report
@@ -141,9 +154,11 @@ class Steps:
         """Make a build that passed gate 2 what readers see.
 
         Raises:
+            UsageError: the build is of other rules, code or data than those now in force.
             GateFailed: this build did not pass.
         """
         with self.log.step("publish") as step:
+            self._refuse_outdated(build)
             done = publish(self.deployment.home, build)
             step.rows = sum(table["rows"] for table in done.manifest["tables"].values())
             step.outcome = "ok" if done.changed else "unchanged"
@@ -179,7 +194,7 @@ class Steps:
             skip_land: take what has landed before.
         """
         if not skip_land:
-            self.land(first or day, day)
+            self.land(first or day, day, refuse_gaps=first is None)
         standing = self.standing(day, known_at)
         if standing is not None:
             self.log.ends_as("unchanged")
@@ -208,15 +223,31 @@ class Steps:
 
     def _finished_build(self, day: date, known_at: date | None) -> Build | None:
         """The build left by a run that ended before publishing, if it is still the right one."""
-        from strataflow.build import Build, fingerprint
+        from strataflow.build import Build
 
-        at = self.deployment
         try:
-            made = Build.load(at.home, day, known_at)
+            made = Build.load(self.deployment.home, day, known_at)
         except UsageError:
             return None
-        now = fingerprint(at.home, at.project, at.sources.shop, day, known_at)
-        return made if made.meta["fingerprint"] == now else None
+        return made if self._is_in_force(made) else None
+
+    def _is_in_force(self, build: Build) -> bool:
+        """Whether building again would be from the very same data, rules and code."""
+        from strataflow.build import fingerprint
+
+        at = self.deployment
+        now = fingerprint(at.home, at.project, at.sources.shop, build.as_of, build.known_at)
+        return build.meta["fingerprint"] == now
+
+    def _refuse_outdated(self, build: Build) -> None:
+        if self._is_in_force(build):
+            return
+        known = "" if build.known_at == build.as_of else f" --known-at {build.known_at}"
+        raise UsageError(
+            "this build is of other rules or data than those now in force",
+            where=str(build.path),
+            todo=f"build again: strataflow build --date {build.as_of}{known}",
+        )
 
 
 def most_recent_landed_day(home: Home) -> date:

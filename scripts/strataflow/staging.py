@@ -55,7 +55,9 @@ class Staged:
 
     ``counts`` has the rows by (file, day, reason), reason None for those that
     land; ``tallies`` what each file holds as a whole, counted on its own;
-    ``unmapped`` the columns that no expression reads.
+    ``unmapped`` the columns that no expression reads; ``newest`` the last day
+    a row is dated on, where days are told by a column (the last day asked for
+    stands for any later one).
     """
 
     files: tuple[Delivered, ...]
@@ -63,6 +65,7 @@ class Staged:
     tallies: tuple[Tally, ...]
     counts: dict[tuple[int, date | None, str | None], int]
     unmapped: tuple[str, ...]
+    newest: date | None = None
 
 
 class Workbench:
@@ -73,10 +76,11 @@ class Workbench:
         source: what the delivered files are.
         table: the canonical table they feed.
         shop: whose clock and currency hold.
+        rates: first day with a rate into the shop's currency, by currency.
     """
 
-    def __init__(self, folder: Path, source: Source, table: Table, shop: Shop) -> None:
-        self.folder, self.source, self.table, self.shop = folder, source, table, shop
+    def __init__(self, folder: Path, source: Source, table: Table, shop: Shop, rates: dict[str, date]) -> None:
+        self.folder, self.source, self.table, self.shop, self.rates = folder, source, table, shop, rates
         self._lookup_types: dict[str, str] = {}
         self._wanted = wanted_columns(source)
         self._columns: dict[Path, Header | Columns] = {}
@@ -167,17 +171,30 @@ class Workbench:
             places_of(self.source, self._wanted, found, str(file.path))
             for file, found in zip(files, names, strict=True)
         )
-        raw = RawFiles(tuple(files), form, self._wanted, places, tuple(headers), max_rows, progress)
+        given = (tuple(files), form, self._wanted, places, tuple(headers))
+        raw = RawFiles(*given, max_rows, progress)
         types = dict.fromkeys(self._wanted, "VARCHAR")
         if isinstance(headers[0], Columns) and headers[0].types:
             types = {name: headers[0].types[place] for name, place in zip(self._wanted, places[0], strict=True)}
-        mapping = build_mapping(self.connection, self.source, self.table, self.shop, {**types, **self._lookup_types})
+        types |= self._lookup_types
+        mapping = build_mapping(self.connection, self.source, self.table, self.shop, types, self.rates)
         self._create_files(files)
         self._run(raw, f"create or replace table staged as {self._in_span(self._judged_rows(raw, mapping), span)}")
         self._refuse_older_versions(raw, mapping)
         read = {name.lower() for name in self._wanted}
         unmapped = sorted({name for found in names for name in found if name.lower() not in read})
-        return Staged(tuple(files), mapping, tuple(raw.tallies), self._counts(mapping), tuple(unmapped))
+        counts = self._counts(mapping)
+        newest = None
+        if span is not None:
+            has_last = any(day == span.last and fault is None for _, day, fault in counts)
+            newest = span.last if has_last else self._newest_day(RawFiles(*given), mapping)
+        return Staged(tuple(files), mapping, tuple(raw.tallies), counts, tuple(unmapped), newest)
+
+    def _newest_day(self, raw: RawFiles, mapping: Mapping) -> date | None:
+        """The last day that any row is dated on; reads the files once more, as rows of later days aren't staged."""
+        rows = self._judged_rows(raw, mapping)
+        self._run(raw, f"create or replace temp table newest as select max(__day) as day from ({rows})")
+        return self.connection.execute("from newest").fetchone()[0]
 
     def _judged_rows(self, raw: RawFiles, mapping: Mapping) -> str:
         days = ", ".join(_date(file.day) for file in raw.files)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from datetime import date
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from strataflow.build import Build
     from strataflow.home import Home
 
 WIDTH = 100
@@ -45,12 +47,7 @@ def collect(home: Home, version: Path, *, first: date | None = None) -> dict[str
     known_at = date.fromisoformat(manifest["known_at"])
     day = date.fromisoformat(manifest["as_of"])
     with duckdb.connect(str(version / "current.duckdb"), read_only=True) as connection:
-        results = {
-            "customers": manifest["tables"]["customer_segments"]["rows"],
-            "classes": _classes(connection),
-            "ladders": _ladders(connection),
-            "tiers": _tiers(connection),
-        }
+        results = _results(connection, manifest["tables"]["customer_segments"]["rows"])
     return {
         "as_of": str(day),
         "known_at": str(known_at),
@@ -62,6 +59,25 @@ def collect(home: Home, version: Path, *, first: date | None = None) -> dict[str
         **results,
         "gates": gates(home, day),
         "files": _files(manifest),
+    }
+
+
+def of_build(build: Build) -> dict[str, Any]:
+    """What a build that nobody has published yet holds, told as :func:`collect` tells a version.
+
+    Returns:
+        as_of, known_at, path of the database file, currency, customers, classes, ladders, tiers.
+    """
+    import duckdb
+
+    with duckdb.connect(str(build.path), read_only=True) as connection:
+        results = _results(connection, build.meta["tables"]["customer_segments"])
+    return {
+        "as_of": str(build.as_of),
+        "known_at": str(build.known_at),
+        "path": str(build.path),
+        "currency": build.meta["shop"]["currency"],
+        **results,
     }
 
 
@@ -113,6 +129,21 @@ def render(summary: dict[str, Any], console: Console) -> None:
     _print_files(summary, console)
 
 
+def print_build(summary: dict[str, Any], console: Console) -> None:
+    """Print what :func:`of_build` returned, and a command that looks into the build."""
+    console.print(_classes_table(summary))
+    console.print(_ladders_table(summary))
+    query = "select rfm_class, count(*) as customers from customer_segments group by all order by all"
+    look = f"duckdb.connect('{_short(Path(summary['path']))}', read_only=True).sql('{query}').show()"
+    known = "" if summary["known_at"] == summary["as_of"] else f" --known-at {summary['known_at']}"
+    for line in (
+        f"Built as of {summary['as_of']}, known at {summary['known_at']}; nothing is published.",
+        f'  query it    {_python()} -c "import duckdb; {look}"',
+        f"  publish it  strataflow run --skip-land --date {summary['as_of']}{known}",
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def rendered(summary: dict[str, Any], *, width: int = WIDTH) -> str:
     """The summary as plain text, for logs and for Airflow."""
     from io import StringIO
@@ -143,6 +174,15 @@ def _added(counts: Iterable[dict[str, int]]) -> dict[str, int]:
     for count in counts:
         total.update(count)
     return dict(sorted(total.items()))
+
+
+def _results(connection: duckdb.DuckDBPyConnection, customers: int) -> dict[str, Any]:
+    return {
+        "customers": customers,
+        "classes": _classes(connection),
+        "ladders": _ladders(connection),
+        "tiers": _tiers(connection),
+    }
 
 
 def _classes(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
@@ -327,8 +367,8 @@ def _print_files(summary: dict[str, Any], console: Console) -> None:
     look = f"duckdb.connect('{place}/current.duckdb', read_only=True).sql('from customer_segments limit 10').show()"
     frame = f"print(pandas.read_parquet('{_short(version)}/{segments}'))"
     for purpose, command in (
-        ("DuckDB", f'python -c "import duckdb; {look}"'),
-        ("pandas", f'python -c "import pandas; {frame}"'),
+        ("DuckDB", f'{_python()} -c "import duckdb; {look}"'),
+        ("pandas", f'{_python()} -c "import pandas; {frame}"'),
         ("spreadsheet", f"{place}/churn_risk.csv"),
         *(
             [("report", f"{_short(page)}")]
@@ -383,6 +423,11 @@ def _money(value: str) -> str:
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.1%}"
+
+
+def _python() -> str:
+    """The Python that has our packages, as one would type it here; a shell's own may not have them."""
+    return _short(Path(sys.executable))
 
 
 def _short(path: Path) -> str:

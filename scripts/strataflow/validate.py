@@ -21,8 +21,6 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from strataflow.durable import write_json
 from strataflow.errors import StepFailed
 from strataflow.gates.database import GateDatabase, literal, quoted
@@ -34,6 +32,7 @@ from strataflow.gates.tables import Days, show_built, show_classes_before, show_
 from strataflow.home import Home
 from strataflow.project import Project, canonical_tables
 from strataflow.publish import published_days, read_manifest, version_of
+from strataflow.rules import variables
 
 if TYPE_CHECKING:
     from strataflow.build import Build
@@ -121,8 +120,9 @@ def validate_landed(
         suites = load_suites(project.expectations / "landed_day", values, canonical)
         return [suite for suite in suites if suite.table in fed or (fed and suite.table not in canonical)]
 
-    unfed = [] if tables is None else [table for table in asked if table not in fed]
-    return _judge(project, question, show, notes=(f"no source feeds {', '.join(unfed)}",) if unfed else ())
+    unfed = ", ".join(table for table in asked if table not in fed)
+    notes = (f"no source feeds {unfed}: results that rest on it are empty",) if unfed else ()
+    return _judge(project, question, show, notes=notes)
 
 
 def validate_built(home: Home, project: Project, build: Build) -> GateReport:
@@ -260,9 +260,7 @@ def _plain(observed: Any) -> str | float | None:
 
 def _rules(project: Project) -> dict[str, Any]:
     """The plain values among the vars of dbt_project.yml, so that a rule is written once."""
-    path = project.dbt / "dbt_project.yml"
-    found = yaml.safe_load(path.read_text(encoding="utf-8")).get("vars", {})
-    return {name: value for name, value in found.items() if isinstance(value, (str, int, float, bool))}
+    return {name: value for name, value in variables(project).items() if isinstance(value, (str, int, float, bool))}
 
 
 def _version_before(home: Home, as_of: date) -> Path | None:

@@ -3,7 +3,7 @@ with
 customers as (
 
     select * from {{ ref('stg_lake__customers') }}
-    where coalesce(cast(registered_at as date), received_date) <= {{ as_of() }}
+    where coalesce(registered_date, received_date) <= {{ as_of() }}
 
 ),
 
@@ -23,7 +23,7 @@ latest as (
 
     select
         customer_id,
-        cast(registered_at as date) as registered_date,
+        registered_date,
         first_received_date,
         region,
         source_channel,

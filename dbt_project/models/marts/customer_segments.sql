@@ -116,7 +116,7 @@ segments as (
         joined.ecommerce_stage,
         joined.high_ticket_stage,
         joined.activity_stage,
-        joined.{{ var('leading_ladder') }}_stage as lifecycle_stage
+        joined.{{ leading_ladder() }}_stage as lifecycle_stage
     from joined
     left join classes on joined.rfm_class = classes.rfm_class
 

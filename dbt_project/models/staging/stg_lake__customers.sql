@@ -6,6 +6,7 @@ select
 
     ---------- times
     registered_at,
+    registered_date,
     received_date,
 
     ---------- attributes

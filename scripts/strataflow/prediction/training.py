@@ -17,8 +17,6 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from strataflow import ledger
 from strataflow.durable import json_text, write_json
 from strataflow.errors import InputError
@@ -29,7 +27,8 @@ from strataflow.prediction.churn import MIN_CUSTOMERS, ChurnModel, Training, tra
 from strataflow.prediction.features import Ledgers
 from strataflow.prediction.lifetime_value import ValueModel
 from strataflow.project import Project
-from strataflow.rules import ledger_rules_hash
+from strataflow.rules import variables
+from strataflow.sqltext import quoted
 
 CARD, MODEL, VALUE = "model_card.json", "churn_model.json", "value_model.json"
 
@@ -73,14 +72,17 @@ def training_day(as_of: date) -> date:
     return as_of - timedelta(days=as_of.isoweekday() % 7 or 7)
 
 
-def model_in_force(home: Home, project: Project, as_of: date, build_ledgers: Callable[[Received], None]) -> InForce:
+def model_in_force(
+    home: Home, project: Project, as_of: date, rules: str, build_ledgers: Callable[[Received], None]
+) -> InForce:
     """The model for the build of ``as_of``, trained now if it is not kept or came from something else.
 
     Args:
+        rules: digest of the rules that ledger rows depend on.
         build_ledgers: brings the kept ledgers up to what had been received by a day;
             called only if they don't reach the training day.
     """
-    day, horizon = training_day(as_of), int(rule(project, "churn_horizon_days"))
+    day, horizon = training_day(as_of), int(variables(project)["churn_horizon_days"])
     try:
         known = received(home, day)
     except InputError:
@@ -88,11 +90,11 @@ def model_in_force(home: Home, project: Project, as_of: date, build_ledgers: Cal
     orders = sum(delivery.rows for delivery in known.deliveries if delivery.table in {"orders", "order_lines"})
     if orders < MIN_CUSTOMERS:
         return InForce(None, _nothing_to_learn(day, horizon, f"{orders} order rows by {day}: too few to learn from"))
-    fingerprint = _fingerprint(project, known, horizon)
+    fingerprint = _fingerprint(project, known, horizon, rules)
     kept = _kept(home, day, fingerprint)
     if kept:
         return kept
-    reach = ledger.valid_through(ledger.kept(home, ledger_rules_hash(project)), known)
+    reach = ledger.valid_through(ledger.kept(home, rules), known)
     if reach is None or reach < day:
         build_ledgers(known)
     trained, value = train_from_kept_ledgers(home, project, day, horizon)
@@ -109,34 +111,29 @@ def score_lifetime_value(database: Path, in_force: InForce, as_of: date, yearly_
         lifetime_value.score(connection, value, "int_customer_features_computed", as_of, yearly_discount)
 
 
-def rule(project: Project, name: str) -> Any:
-    """The value of a rule in dbt_project.yml."""
-    return yaml.safe_load((project.dbt / "dbt_project.yml").read_text(encoding="utf-8"))["vars"][name]
-
-
 def train_from_kept_ledgers(home: Home, project: Project, day: date, horizon: int) -> tuple[Training, ValueModel]:
     """Train as of ``day`` from the ledgers in ``state/``, which have to reach that day."""
     import duckdb
 
     with duckdb.connect() as connection:
         connection.execute("set memory_limit = '5GB'")
-        connection.execute(f"set temp_directory = '{home.scratch / 'training-spill'}'")
+        connection.execute(f"set temp_directory = {quoted(str(home.scratch / 'training-spill'))}")
         seed = project.dbt / "seeds" / "interaction_kinds.csv"
-        connection.execute(f"create temp table interaction_kinds as from read_csv('{seed}', header = true)")
+        connection.execute(f"create temp table interaction_kinds as from read_csv({quoted(str(seed))}, header = true)")
         ledgers = Ledgers(
-            f"read_parquet('{home.state / 'order_ledger'}/*.parquet')",
-            f"read_parquet('{home.state / 'interaction_ledger'}/*.parquet')",
+            f"read_parquet({quoted(str(home.state / 'order_ledger' / '*.parquet'))})",
+            f"read_parquet({quoted(str(home.state / 'interaction_ledger' / '*.parquet'))})",
             "interaction_kinds",
         )
         return train(connection, project, ledgers, day, horizon), lifetime_value.fit(connection, ledgers, day)
 
 
-def _fingerprint(project: Project, known: Received, horizon: int) -> str:
+def _fingerprint(project: Project, known: Received, horizon: int, rules: str) -> str:
     code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
     macro = (project.dbt / "macros" / "customer_features.sql").read_bytes()
     kinds = (project.dbt / "seeds" / "interaction_kinds.csv").read_bytes()
     digests = [hashlib.sha256(part).hexdigest() for part in (*code, macro, kinds)]
-    parts = [*digests, ledger_rules_hash(project), known.digest(), str(horizon)]
+    parts = [*digests, rules, known.digest(), str(horizon)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
