@@ -8,9 +8,12 @@
   customers  optional relation with customer_id: only these
 
   One row per customer with a valid order. Sums are over decimals, so that every run
-  gives the same bytes whatever the number of threads; no column is ever null.
+  gives the same bytes whatever the number of threads; logarithms and the like are
+  settled at nine decimals, because their last digit differs from engine to engine and
+  a step of the model may lie just there. No column is ever null.
 #}
 {% macro customer_features(orders, interactions, kinds, day, horizon, customers=none) -%}
+{%- set horizon_as_double = 'cast(' ~ horizon ~ ' as double)' -%}
 with
 
 order_days as (
@@ -48,8 +51,8 @@ ordered as (
         cast(sum(case when days_ago >= {{ horizon }} and days_ago < 2 * {{ horizon }} then 1 else 0 end) as integer) as days_horizon_before,
         cast(sum(case when days_ago < {{ horizon }} / 2.0 then 1 else 0 end) as integer) as days_last_half,
         cast(sum(case when days_ago < {{ horizon }} / 4.0 then 1 else 0 end) as integer) as days_last_quarter,
-        cast(sum(cast(power(0.5, 4.0 * days_ago / {{ horizon }}) as decimal(18, 9))) as double) as pulse_fast,
-        cast(sum(cast(power(0.5, 1.0 * days_ago / {{ horizon }}) as decimal(18, 9))) as double) as pulse_slow,
+        cast(sum(cast(power(0.5, 4 * days_ago / {{ horizon_as_double }}) as decimal(18, 9))) as double) as pulse_fast,
+        cast(sum(cast(power(0.5, days_ago / {{ horizon_as_double }}) as decimal(18, 9))) as double) as pulse_slow,
         cast(sum(net_amount) as double) as net_amount,
         cast(sum(discount_amount) as double) as discount_amount,
         cast(sum(coupon_orders) as double) as coupon_orders,
@@ -90,7 +93,7 @@ joined as (
         coalesce(acted.actions_recent, 0) as actions_recent,
         coalesce(acted.engagement, 0.0) as engagement,
         ---------- two gaps of a quarter horizon stand in for a rhythm not yet seen
-        (ordered.tenure_days - ordered.silence_days + {{ horizon }} / 2.0) / (ordered.order_days + 1.0) as rhythm_days
+        (ordered.tenure_days - ordered.silence_days + {{ horizon_as_double }} / 2) / (ordered.order_days + 1) as rhythm_days
     from ordered
     left join acted on ordered.customer_id = acted.customer_id
 
@@ -113,14 +116,14 @@ features as (
         actions_recent,
 
         ---------- rhythm
-        cast(rhythm_days as double) as rhythm_days,
-        cast(ln(rhythm_days / {{ horizon }}) as double) as log_rhythm,
-        cast(ln((silence_days + 1.0) / rhythm_days) as double) as silence_in_rhythms,
-        cast(ln(1.0 + silence_days) - ln(1.0 + tenure_days) as double) as silence_of_tenure,
-        cast(exp(-{{ horizon }} * order_days / (tenure_days + {{ horizon }} / 2.0)) as double) as quiet_by_rate,
+        rhythm_days,
+        {{ settled('ln(rhythm_days / ' ~ horizon ~ ')') }} as log_rhythm,
+        {{ settled('ln((silence_days + 1.0) / rhythm_days)') }} as silence_in_rhythms,
+        {{ settled('ln(1.0 + silence_days) - ln(1.0 + tenure_days)') }} as silence_of_tenure,
+        {{ settled('exp(-' ~ horizon ~ ' * order_days / (tenure_days + ' ~ horizon_as_double ~ ' / 2))') }} as quiet_by_rate,
         pulse_fast,
         pulse_slow,
-        cast(ln((days_last_horizon + 1.0) / (days_horizon_before + 1.0)) as double) as trend,
+        {{ settled('ln((days_last_horizon + 1) / cast(days_horizon_before + 1 as double))') }} as trend,
 
         ---------- value and how it was bought
         greatest(net_amount, 0.0) / orders as order_value,
@@ -134,20 +137,24 @@ features as (
         engagement,
 
         ---------- on a logarithmic scale, for the linear model
-        cast(ln(1.0 + silence_days) as double) as log_silence,
-        cast(ln(1.0 + silence_days) * ln(1.0 + silence_days) as double) as log_silence_squared,
-        cast(ln(1.0 + silence_days) * ln(1.0 + order_days) as double) as log_silence_by_orders,
-        cast(ln(1.0 + order_days) as double) as log_order_days,
-        cast(ln(1.0 + days_last_horizon) as double) as log_days_last_horizon,
-        cast(ln(1.0 + days_last_half) as double) as log_days_last_half,
-        cast(ln(1.0 + days_last_quarter) as double) as log_days_last_quarter,
-        cast(ln(1.0 + pulse_fast) as double) as log_pulse_fast,
-        cast(ln(1.0 + pulse_slow) as double) as log_pulse_slow,
-        cast(ln(1.0 + greatest(net_amount, 0.0) / orders) as double) as log_order_value,
-        cast(ln(1.0 + engagement) as double) as log_engagement
+        {{ settled('ln(1.0 + silence_days)') }} as log_silence,
+        {{ settled('ln(1.0 + silence_days) * ln(1.0 + silence_days)') }} as log_silence_squared,
+        {{ settled('ln(1.0 + silence_days) * ln(1.0 + order_days)') }} as log_silence_by_orders,
+        {{ settled('ln(1.0 + order_days)') }} as log_order_days,
+        {{ settled('ln(1.0 + days_last_horizon)') }} as log_days_last_horizon,
+        {{ settled('ln(1.0 + days_last_half)') }} as log_days_last_half,
+        {{ settled('ln(1.0 + days_last_quarter)') }} as log_days_last_quarter,
+        {{ settled('ln(1.0 + pulse_fast)') }} as log_pulse_fast,
+        {{ settled('ln(1.0 + pulse_slow)') }} as log_pulse_slow,
+        {{ settled('ln(1.0 + greatest(net_amount, 0.0) / orders)') }} as log_order_value,
+        {{ settled('ln(1.0 + engagement)') }} as log_engagement
     from joined
 
 )
 
 select * from features
+{%- endmacro %}
+
+{% macro settled(expression) -%}
+    cast(cast({{ expression }} as decimal(18, 9)) as double)
 {%- endmacro %}
