@@ -63,9 +63,8 @@ def replay(seed: int, folder: Path) -> list[str]:
     empty = Home(folder / "empty")
     _land(empty, sources, START, last[-1])
     _backfill(empty, sources, rng.sample(last, len(last)))
-    return [*_differences(seed, "backfill", expected, readable(daily))] + [
-        *_differences(seed, "an empty home", expected, readable(empty))
-    ]
+    ways = {"backfill": daily, "an empty home": empty}
+    return [told for way, home in ways.items() for told in _differences(seed, way, expected, readable(home))]
 
 
 def deliver(rng: random.Random, world: World, folder: Path) -> Path:

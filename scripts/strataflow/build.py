@@ -153,40 +153,10 @@ def bring_ledgers_up(home: Home, project: Project, shop: Shop, known: Received) 
     rules = ledger_rules_hash(project, shop.currency)
     valid = ledger.valid_through(ledger.kept(home, rules), known)
     if valid is None or valid < known.known_at:
-        _build_ledgers(home, project, shop, known)
+        _, computing = engines.chosen(None)
+        with computing.ready(home, home.scratch):
+            _build_ledgers(home, project, shop, computing, known)
     return ledger.kept(home, rules)
-
-
-def compile_models(
-    project: Project, home: Home, target: Path, run_vars: dict[str, Any], names: Sequence[str]
-) -> dict[str, Any]:
-    """Nodes of dbt's manifest by name, models with their ``compiled_code``, for a DuckDB database called memory.
-
-    Args:
-        target: folder for dbt's artefacts, apart from the build's.
-        run_vars: as the build passes them.
-        names: models and seeds.
-
-    Raises:
-        StepFailed: dbt can't compile the project.
-    """
-    from dbt.cli.main import dbtRunner
-
-    arguments = [
-        "--quiet", "--log-level", "none", "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check",
-        "--log-path", str(home.root / "logs"), "compile", "--indirect-selection", "empty",
-        "--project-dir", str(project.dbt), "--profiles-dir", str(project.dbt), "--target", "duckdb",
-        "--target-path", str(target), "--vars", json.dumps(run_vars), "--select", *names,
-    ]  # fmt: skip
-    with _build_environment(Path(":memory:")):
-        outcome = dbtRunner().invoke(arguments)
-        _close_database()
-    if not outcome.success:
-        raise StepFailed(
-            "dbt could not compile the models:\n  " + "\n  ".join(_failures(outcome)), where=str(project.dbt)
-        )
-    manifest = json.loads((target / "manifest.json").read_text(encoding="utf-8"))
-    return {node["name"]: node for node in manifest["nodes"].values() if node["name"] in names}
 
 
 def _fingerprint(project: Project, shop: Shop, as_of: date, known: Received) -> str:

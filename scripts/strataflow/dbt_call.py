@@ -75,6 +75,41 @@ def run_dbt(
         )
 
 
+def compile_models(
+    home: Home, project: Project, place: str, run_vars: Mapping[str, Any], names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Nodes of dbt's manifest by name; those of models have their SQL as ``compiled_code``.
+
+    The SQL is DuckDB's, for a database called ``memory``.
+
+    Args:
+        place: name of a folder of artefacts, apart from those of the builds.
+        run_vars: as for a build.
+        names: models and seeds.
+
+    Raises:
+        StepFailed: dbt can't compile the project.
+    """
+    from dbt.cli.main import dbtRunner
+
+    logs = home.root / "logs"
+    arguments = [
+        "--quiet", "--log-level", "none", "--log-path", str(logs), "--no-use-colors",
+        "--no-send-anonymous-usage-stats", "--no-version-check", "compile", "--target", "duckdb",
+        "--indirect-selection", "empty", "--project-dir", str(project.dbt), "--profiles-dir", str(project.dbt),
+        "--target-path", str(artefacts(home, place)), "--vars", json.dumps(dict(run_vars)), "--select", *names,
+    ]  # fmt: skip
+    with environment({"STRATAFLOW_BUILD_DB": ":memory:"}):
+        outcome = dbtRunner().invoke(arguments)
+    if not outcome.success:
+        raise StepFailed(
+            "dbt could not compile the models:\n  " + "\n  ".join(_failures(outcome)),
+            where=str(project.dbt),
+            todo=f"mend the model or the rule named above; dbt's own log is {logs / 'dbt.log'}",
+        )
+    return {node["name"]: node for node in manifest(home, place)["nodes"].values() if node["name"] in names}
+
+
 def artefacts(home: Home, target: str) -> Path:
     """Folder of dbt's manifest for a target; one per target, so that each keeps its parsed project."""
     return home.root / "dbt" / target

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from strataflow import dbt_call
 from strataflow.dbt_call import run_dbt
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from strataflow.engines import Work
     from strataflow.home import Home
+    from strataflow.project import Project
 
 
 @contextmanager
@@ -40,6 +42,20 @@ def build_tables(work: Work, *, select: Sequence[str] = (), tests: bool = True) 
             work.home, work.project, "duckdb", work.run_vars,
             variables=variables, select=select, tests=tests, progress=work.progress,
         )  # fmt: skip
+    finally:
+        _close_database()
+
+
+def compile_models(
+    home: Home, project: Project, place: str, run_vars: Mapping[str, Any], names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """As :func:`strataflow.dbt_call.compile_models`, leaving no connection that a build would take up.
+
+    Raises:
+        StepFailed: dbt can't compile the project.
+    """
+    try:
+        return dbt_call.compile_models(home, project, place, run_vars, names)
     finally:
         _close_database()
 

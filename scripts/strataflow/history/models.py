@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 # From the ledgers to the published row, in an order in which each finds what it reads.
 MODELS = (
+    "int_customer_order_totals",
     "int_customer_orders_summed",
+    "int_customer_interaction_totals",
     "int_customer_interactions_summed",
     "int_customer_attributes",
     "int_customers_known",
@@ -114,18 +116,20 @@ def compiled_models(home: Home, project: Project, shop: Shop, *, has_customers: 
 
 
 def _compiled(home: Home, project: Project, shop: Shop, *, has_customers: bool) -> dict[str, Any]:
-    from strataflow.build import compile_models
+    from strataflow.engines.duckdb import compile_models
 
     run_vars = {
         "as_of": _AS_OF,
         "known_at": _KNOWN_AT,
         "lake": _LAKE,
+        "ledger_through": None,
+        "kept_totals": None,
         "landed_tables": ["customers"] if has_customers else [],
         "shop_name": shop.name,
         "shop_time_zone": shop.time_zone,
         "shop_currency": shop.currency,
     }
-    nodes = compile_models(project, home, home.root / "dbt" / "history", run_vars, (*MODELS, CUSTOMERS, *SEEDS))
+    nodes = compile_models(home, project, "history", run_vars, (*MODELS, CUSTOMERS, *SEEDS))
     lacking = {name for name in (*MODELS, CUSTOMERS, *SEEDS) if name not in nodes}
     if lacking:
         raise StepFailed(
