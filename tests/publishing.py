@@ -100,7 +100,7 @@ def _fill(connection: duckdb.DuckDBPyConnection, as_of: date, customers: int, co
     )
 
 
-def pass_gate(home: Home, as_of: date, build_id: str, *, passed: bool = True) -> Path:
+def pass_gate(home: Home, as_of: date, build_id: str, *, passed: bool = True, known_at: date | None = None) -> Path:
     """Write the report of a gate 2 that found one expectation to hold, or not to."""
     judgement = Judgement(
         name="everyone_once",
@@ -115,7 +115,7 @@ def pass_gate(home: Home, as_of: date, build_id: str, *, passed: bool = True) ->
         why="a test",
         todo="nothing",
     )
-    folder = home.gates / str(as_of) / "built"
+    folder = home.gates / home.named(as_of, known_at) / "built"
     report = GateReport(
         gate="built",
         day=as_of,
