@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LARGEST = 10
 MOVES_SHOWN = 12
+AMOUNTS = ("revenue_in_window", "lifetime_value")
 HEADINGS = {
     "rfm_class": "Class",
     "ecommerce_stage": "E-commerce stage",
@@ -38,7 +39,7 @@ def compare(home: Home, day: date, known_at: date | None = None) -> dict[str, An
 
     Returns:
         as_of, known_at, currency, said and known (the versions' names), measures (measure, said,
-        known, difference), moves (attribute, from_value, to_value, kind, customers, revenue_said,
+        known, difference; counts are numbers), moves (attribute, from_value, to_value, kind, customers, revenue_said,
         revenue_known), movers (customer_id, class, tier and revenue as said and as known,
         difference: the largest ones). Amounts are text.
 
@@ -59,7 +60,7 @@ def compare(home: Home, day: date, known_at: date | None = None) -> dict[str, An
         "currency": known.manifest["shop"]["currency"],
         "said": said.path.name,
         "known": known.path.name,
-        "measures": [_as_text(row | {"difference": row["known"] - row["said"]}) for row in measures],
+        "measures": [_as_text(_counted(row | {"difference": row["known"] - row["said"]})) for row in measures],
         "moves": [_as_text(row) for row in moves],
         "movers": [_as_text(row) for row in movers],
     }
@@ -75,7 +76,7 @@ def render(told: dict[str, Any], console: Console) -> None:
     for column in ("said", "known", "difference"):
         grid.add_column(column, justify="right")
     for row in told["measures"]:
-        grid.add_row(row["measure"], row["said"], row["known"], row["difference"])
+        grid.add_row(row["measure"], *(str(row[name]) for name in ("said", "known", "difference")))
     console.print(grid)
     for attribute, heading in HEADINGS.items():
         moves = [row for row in told["moves"] if row["attribute"] == attribute]
@@ -156,6 +157,13 @@ def _rows(
     found = connection.execute(statement(name), values) if values else connection.execute(statement(name))
     columns = [column[0] for column in found.description]
     return [dict(zip(columns, row, strict=True)) for row in found.fetchall()]
+
+
+def _counted(row: dict[str, Any]) -> dict[str, Any]:
+    """A measure that is no amount, as whole numbers."""
+    if row["measure"] in AMOUNTS:
+        return row
+    return {name: value if name == "measure" else int(value) for name, value in row.items()}
 
 
 def _as_text(row: dict[str, Any]) -> dict[str, Any]:

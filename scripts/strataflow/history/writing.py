@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import duckdb
 
 ROW_GROUP = 1 << 20
-COMPRESSION_LEVEL = 9
+COMPRESSION_LEVEL = 3
 
 
 def write_parquet(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> dict[str, Any]:
