@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -41,8 +42,8 @@ class Size:
 
 
 SIZES = {
-    # For tests: all steps in a minute, too small to learn a churn model from.
-    "XS": Size("XS", {"customers": "800", "orders": "6000", "interactions": "9000"}, 20_000, 120),
+    # For tests: too small to learn a churn model from, and for a limit on the share of refused rows.
+    "XS": Size("XS", {"customers": "800", "orders": "6000", "interactions": "9000", "dirt": "0"}, 20_000, 120),
     "S": Size("S", {"size": "S"}, 200_000),
     "M": Size("M", {"size": "M"}, 5_000_000),
     "L": Size("L", {"size": "L"}, 5_000_000),
@@ -112,8 +113,11 @@ def prepare(command: list[str], folder: Path, options: Mapping[str, str], log: P
     """
     wanted = folder.with_suffix(".options.json")
     text = json.dumps(options, sort_keys=True)
-    if wanted.is_file() and wanted.read_text(encoding="utf-8") == text and (folder / "generated.json").is_file():
+    is_there = (folder / "generated.json").is_file()
+    if is_there and wanted.is_file() and wanted.read_text(encoding="utf-8") == text:
         return GeneratedShop.at(folder), None
+    if is_there:
+        shutil.rmtree(folder)
     given = [part for name, value in options.items() for part in (f"--{name}", value)]
     wanted.unlink(missing_ok=True)
     took = measured([*command, "generate", str(folder), *given], log)
