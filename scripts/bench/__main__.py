@@ -35,6 +35,10 @@ def measure(
         work: folder for everything written on the way; give it again and its shops are used again.
         shop: an already generated shop to measure on.
         parts: which of :data:`bench.suite.PARTS`; all that belong to the size by default.
+
+    Raises:
+        ClickException: the floor's numbers are not the pipeline's; the results are written all the same.
+        CommandFailed: something measured ended with an error.
     """
     use_this_checkout()
     started, before = time.monotonic(), environment.load()
@@ -61,12 +65,26 @@ def measure(
     if drawing:
         (results / f"{size.name}.svg").write_text(drawing, encoding="utf-8")
     click.echo(report.told(found, judged))
+    _refuse_other_work(found)
     return found
+
+
+def _refuse_other_work(found: dict[str, Any]) -> None:
+    """A ratio to a floor that computes something else would mean nothing."""
+    differing = {
+        **found.get("floor check", {}).get("rows_that_differ", {}),
+        "RFM scores": found.get("rfm", {}).get("customers_scored_differently", 0),
+    }
+    wrong = [f"{name}: {rows} rows" for name, rows in differing.items() if rows]
+    if wrong:
+        raise click.ClickException(f"the plain SQL gives other numbers than the pipeline ({', '.join(wrong)})")
 
 
 @click.command()
 @click.option("--size", type=click.Choice(list(SIZES)), default="S", show_default=True)
-@click.option("--work", type=click.Path(file_okay=False, path_type=Path), help="Keep everything here, use its shops again.")
+@click.option(
+    "--work", type=click.Path(file_okay=False, path_type=Path), help="Keep everything here, use its shops again."
+)
 @click.option("--shop", type=click.Path(exists=True, path_type=Path), help="An already generated shop to measure on.")
 @click.option("--parts", multiple=True, type=click.Choice(PARTS), help="Only these.  [default: what the size has]")
 @click.option("--results", type=click.Path(file_okay=False, path_type=Path), default=ROOT / RESULTS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from datetime import UTC, date, datetime, timedelta
 from itertools import cycle
 from pathlib import Path
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 DAY = date(2025, 12, 31)
 ROWS_PER_PIECE = 100_000
 CUSTOMERS = 500_000
+ROWS_PER_NAMELESS = 5000
 DESCRIPTION = """\
 name: orders
 table: orders
@@ -36,7 +39,7 @@ columns:
 def write_shop(folder: Path, file_bytes: int) -> GeneratedShop:
     """A shop with one day of orders in one CSV file of about ``file_bytes``; the same bytes each time.
 
-    Every 5,000th row names no customer and has to be refused, so that refused rows are carried along as well.
+    Each :data:`ROWS_PER_NAMELESS`-th row names no customer and has to be refused: those are carried along as well.
     """
     (folder / "sources" / "delivered").mkdir(parents=True, exist_ok=True)
     shop_text = "name: large file\ntime_zone: Asia/Shanghai\ncurrency: CNY\n"
@@ -53,9 +56,7 @@ def write_shop(folder: Path, file_bytes: int) -> GeneratedShop:
     return GeneratedShop(folder, {"start": str(DAY), "days": 1})
 
 
-def land_large_file(
-    work: Path, log: Path, file_bytes: int, *, limit_bytes: int, duckdb_bytes: int
-) -> dict[str, Any]:
+def land_large_file(work: Path, log: Path, file_bytes: int, *, limit_bytes: int, duckdb_bytes: int) -> dict[str, Any]:
     """Land the day in a new home under ``limit_bytes`` of memory.
 
     The kernel enforces the limit where this user may set one: a process that needed more would be killed,
@@ -67,8 +68,6 @@ def land_large_file(
     Returns:
         What was measured, with ``file_bytes``, ``rows``, ``limit_bytes`` and ``is_enforced``.
     """
-    import shutil
-
     shop = write_shop(work / f"shop-{file_bytes}", file_bytes)
     home = work / f"home-{file_bytes}"
     shutil.rmtree(home, ignore_errors=True)
@@ -86,8 +85,6 @@ def land_large_file(
 
 
 def _landed_rows(home: Path) -> int:
-    import json
-
     manifest = home / "lake" / "landings" / "orders" / f"{DAY}.json"
     return json.loads(manifest.read_text(encoding="utf-8"))["rows_landed"]
 
@@ -99,7 +96,7 @@ def _pieces() -> Iterator[str]:
     first = 0
     while True:
         yield "".join(
-            f"O{row:011d},{'' if row % 5000 == 4999 else 10_000_000 + row * 7919 % CUSTOMERS},"
+            f"O{row:011d},{10_000_000 + row * 7919 % CUSTOMERS if row % ROWS_PER_NAMELESS else ''},"
             f"{midnight - timedelta(seconds=row * 37 % 57_600):%Y-%m-%d %H:%M:%S},{next(statuses)},"
             f"{(row * 104_729 % 50_000) / 100 + 1:.2f},{next(channels)}\n"
             for row in range(first, first + ROWS_PER_PIECE)

@@ -26,8 +26,10 @@ TABLES = {
     "cutoffs_file": "rfm_cutoffs",
     "card_file": "churn_model_card",
 }
-# Tables of the same rules on both sides; what a trained model decides is left out of the comparison.
-DEFINED_ALIKE = {"customer_segments": ("churn_probability",), "customer_tags": (), "rfm_cutoffs": ()}
+# Tables of the same rules on both sides. What a trained model decides can be compared only where none is in force.
+DEFINED_ALIKE = ("customer_segments", "customer_tags", "rfm_cutoffs")
+ALIKE_WITHOUT_MODEL = "churn_risk"
+OF_A_MODEL = {"customer_segments": "churn_probability"}
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,13 @@ class Floor:
         found = {}
         with duckdb.connect() as connection:
             connection.execute("set enable_progress_bar = false")
-            for table, left_out in DEFINED_ALIKE.items():
-                columns = f"* exclude ({', '.join(left_out)})" if left_out else "*"
+            [(has_model,)] = connection.execute(
+                f"select bool_or(is_used and candidate <> 'baseline') from {_published(version, 'churn_model_card')}"
+            ).fetchall()
+            for table in DEFINED_ALIKE if has_model else (*DEFINED_ALIKE, ALIKE_WITHOUT_MODEL):
+                columns = f"* exclude ({OF_A_MODEL[table]})" if has_model and table in OF_A_MODEL else "*"
                 ours = f"select {columns} from read_parquet('{self._file(table)}')"
-                theirs = f"select {columns} from read_parquet('{version}/{table}/*/*.parquet', hive_partitioning = false)"
+                theirs = f"select {columns} from {_published(version, table)}"
                 [(found[table],)] = connection.execute(
                     f"select count(*) from (({ours} except all {theirs}) union all ({theirs} except all {ours}))"
                 ).fetchall()
@@ -91,3 +96,7 @@ class Floor:
         given = [f"{key}={value}" for key, value in {**values, "spill": str(self.folder / "spill")}.items()]
         command = [sys.executable, "-m", "bench.sqlscript", str(HERE / name), *given]
         return measured(command, self.log).as_dict()
+
+
+def _published(version: Path, table: str) -> str:
+    return f"read_parquet('{version}/{table}/*/*.parquet', hive_partitioning = false)"

@@ -80,7 +80,11 @@ def measured(
         prefix = ["sh", "-c", f'echo $$ > "{group}/cgroup.procs" && exec "$@"', "sh"] if group else []
         started = time.perf_counter()
         process = subprocess.Popen(
-            [*prefix, *command], stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=os.environ | (environment or {})
+            [*prefix, *command],
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | (environment or {}),
         )
         with _sampled_memory(process.pid) as sampled:
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)

@@ -31,7 +31,7 @@ def overhead(eve: Pipeline, work: Path) -> dict[str, Any]:
 
 
 def main(home: str, sources: str, day: str, told: str) -> None:
-    """In a process of its own: start Airflow, trigger the day, note the seconds to the published version and to the end."""
+    """In a process of its own: start Airflow, trigger the day, write the seconds to its result and end to ``told``."""
     from strataflow.embedded import Watch
     from strataflow.home import Home
     from strataflow.local_airflow import LocalAirflow

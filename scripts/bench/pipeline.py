@@ -49,7 +49,9 @@ class Pipeline:
         landed = ["--from", str(since)] if since else []
         steps = {
             "land": self._cli("land", day, *landed),
-            "gate 1": self._own("gate-1", str(day), str(since)) if since else self._cli("validate", day, "--gate", "landed"),
+            "gate 1": self._own("gate-1", str(day), str(since))
+            if since
+            else self._cli("validate", day, "--gate", "landed"),
             "build": self._cli("build", day),
             "gate 2": self._cli("validate", day, "--gate", "built"),
             "publish": self._cli("publish", day),

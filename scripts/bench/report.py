@@ -56,11 +56,15 @@ def _head(results: dict[str, Any]) -> str:
     before, after = results["load"]
     lines = [
         f"# Benchmark, size {results['size']}",
-        f"{results['date']}, commit `{results['commit']}`, {results['minutes']:.1f} minutes in all. "
-        f"{machine['cores']} cores ({machine['processor']}), {machine['memory_bytes'] / GIB:.0f} GiB, "
-        f"{machine['system']}. {libraries}. Load average before {before}, after {after}.",
-        f"What the words mean: [performance.md](../performance.md). The same as data: [{results['size']}.json]"
-        f"({results['size']}.json). Again: `make bench SIZE={results['size']}`.",
+        (
+            f"{results['date']}, commit `{results['commit']}`, {results['minutes']:.1f} minutes in all. "
+            f"{machine['cores']} cores ({machine['processor']}), {machine['memory_bytes'] / GIB:.0f} GiB, "
+            f"{machine['system']}. {libraries}. Load average before {before}, after {after}."
+        ),
+        (
+            f"What the words mean: [performance.md](../performance.md). The same as data: [{results['size']}.json]"
+            f"({results['size']}.json). Again: `make bench SIZE={results['size']}`."
+        ),
     ]
     shop = results.get("shop")
     if shop:
@@ -81,17 +85,24 @@ def _targets(verdicts: list[Verdict]) -> str:
 def _run(results: dict[str, Any], name: str) -> str:
     part = results[name]
     rows = [_step(step, took) for step, took in part["steps"].items()]
-    rows.append(("land to publish", f"{total(part['steps']):.1f}", *[""] * 5))
+    rows.append(_sum("land to publish", [part["steps"][step] for step in COUNTED]))
     rows += [_step(f"floor: {step}", took) for step, took in part["floor"].items()]
-    rows.append(("floor", f"{sum(took['seconds'] for took in part['floor'].values()):.1f}", *[""] * 5))
+    rows.append(_sum("floor", list(part["floor"].values())))
     disk = ", ".join(f"{place} {size / MIB:,.1f}" for place, size in part["on_disk"].items())
     heads = ("step", "seconds", "CPU seconds", "peak memory, MiB", "read, MiB", "written, MiB", "from disk, MiB")
     return f"## {RUNS[name]}\n\n{_table(heads, rows, numbers=range(1, 7))}\n\nOn disk afterwards, MiB: {disk}."
 
 
 def _step(name: str, took: dict[str, Any]) -> tuple[str, ...]:
-    sizes = [f"{took[key] / MIB:,.0f}" for key in ("peak_memory_bytes", "read_bytes", "written_bytes", "disk_read_bytes")]
+    sizes = [
+        f"{took[key] / MIB:,.0f}" for key in ("peak_memory_bytes", "read_bytes", "written_bytes", "disk_read_bytes")
+    ]
     return (name, f"{took['seconds']:.1f}", f"{took['cpu_seconds']:.1f}", *sizes)
+
+
+def _sum(name: str, steps: list[dict[str, Any]]) -> tuple[str, ...]:
+    seconds, cpu = (sum(step[key] for step in steps) for key in ("seconds", "cpu_seconds"))
+    return (f"**{name}**", f"**{seconds:.1f}**", f"**{cpu:.1f}**", *[""] * 4)
 
 
 def _apart(results: dict[str, Any]) -> str:
@@ -101,7 +112,7 @@ def _apart(results: dict[str, Any]) -> str:
         extra = results["training"]["extra"]
         lines.append(
             f"- **A training day** (Mondays): the build takes {results['training']['build']['seconds']:.1f} s, "
-            f"{extra['seconds']:.1f} s more ({extra['cpu_seconds']:.1f} CPU seconds). The first run holds a training, too."
+            f"{extra['seconds']:.1f} s more ({extra['cpu_seconds']:.1f} CPU seconds). The first run trains, too."
         )
     if "growth" in results:
         short = results["growth"]
@@ -147,8 +158,8 @@ def _large(results: dict[str, Any]) -> str:
     limit = "enforced by the kernel" if took["is_enforced"] else "compared afterwards"
     return (
         f"## A large file\n\nOne day in one CSV file of {took['file_bytes'] / MIB:,.0f} MiB ({took['rows']:,} rows "
-        f"land) under a limit of {took['limit_bytes'] / MIB:,.0f} MiB ({limit}), {took['duckdb_bytes'] / MIB:,.0f} MiB of "
-        f"it DuckDB's: {took['seconds']:.0f} s, at most {took['peak_memory_bytes'] / MIB:,.0f} MiB resident."
+        f"land) under a limit of {took['limit_bytes'] / MIB:,.0f} MiB ({limit}), of which DuckDB may use "
+        f"{took['duckdb_bytes'] / MIB:,.0f} MiB: {took['seconds']:.0f} s, at most {took['peak_memory_bytes'] / MIB:,.0f} MiB resident."
     )
 
 
@@ -157,13 +168,18 @@ def _check(results: dict[str, Any]) -> str:
         return ""
     check = results["floor check"]
     rows = [
-        (f"`{table}`", f"{rows:,}", f"{check['rows'].get(table, 0):,}", str(check["rows_that_differ"].get(table, "not compared")))
+        (
+            f"`{table}`",
+            f"{rows:,}",
+            f"{check['rows'].get(table, 0):,}",
+            str(check["rows_that_differ"].get(table, "not compared")),
+        )
         for table, rows in check["rows_published"].items()
     ]
     return (
         "## Whether the floor does the same work\n\n"
         + _table(("table", "rows published", "rows of the floor", "rows that differ"), rows, numbers=range(1, 4))
-        + "\n\nCompared are all columns but the churn probability, which a trained model decides."
+        + "\n\nWhat a trained model decides can't be compared: `churn_probability`, and with it `churn_risk`."
     )
 
 
@@ -194,12 +210,11 @@ def _run_panel(results: dict[str, Any], name: str) -> alt.LayerChart:
     steps = [("Strataflow", step, part["steps"][step]["seconds"]) for step in COUNTED]
     steps += [("floor", "land" if step == "land" else "build", took["seconds"]) for step, took in part["floor"].items()]
     rows = [
-        {"who": who, "step": step, "place": place, "seconds": seconds} for place, (who, step, seconds) in enumerate(steps)
+        {"who": who, "step": step, "place": place, "seconds": seconds}
+        for place, (who, step, seconds) in enumerate(steps)
     ]
-    totals = [
-        {"who": who, "seconds": (found := sum(row["seconds"] for row in rows if row["who"] == who)), "told": f"{found:.1f} s"}
-        for who in ("Strataflow", "floor")
-    ]
+    sums = {who: sum(row["seconds"] for row in rows if row["who"] == who) for who in ("Strataflow", "floor")}
+    totals = [{"who": who, "seconds": seconds, "told": f"{seconds:.1f} s"} for who, seconds in sums.items()]
     who = alt.Y("who:N", title=None, sort=["Strataflow", "floor"])
     bars = (
         alt.Chart(alt.Data(values=rows))
@@ -211,7 +226,9 @@ def _run_panel(results: dict[str, Any], name: str) -> alt.LayerChart:
         )
     )  # fmt: skip
     labels = (
-        alt.Chart(alt.Data(values=totals)).mark_text(align="left", dx=6, fontSize=12).encode(x="seconds:Q", y=who, text="told:N")
+        alt.Chart(alt.Data(values=totals))
+        .mark_text(align="left", dx=6, fontSize=12)
+        .encode(x="seconds:Q", y=who, text="told:N")
     )
     return (bars + labels).properties(width=620, height=72, title=f"{RUNS[name]}, size {results['size']}")
 
@@ -225,7 +242,9 @@ def _rfm_panel(race: dict[str, Any]) -> alt.LayerChart:
     ]
     who = alt.Y("who:N", title=None, sort=alt.EncodingSortField("seconds"))
     base = alt.Chart(alt.Data(values=rows))
-    bars = base.mark_bar(height=16, color="#4c78a8").encode(x=alt.X("seconds:Q", title="seconds, without start-up"), y=who)
+    bars = base.mark_bar(height=16, color="#4c78a8").encode(
+        x=alt.X("seconds:Q", title="seconds, without start-up"), y=who
+    )
     labels = base.mark_text(align="left", dx=6, fontSize=12).encode(x="seconds:Q", y=who, text="told:N")
     title = f"RFM scoring of {race['rows']:,} order rows"
     return (bars + labels).properties(width=620, height=24 * len(rows), title=title)

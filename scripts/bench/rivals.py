@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,9 +40,10 @@ def rivals() -> list[Rival]:
         Rival("plain DuckDB query", "with_duckdb.py"),
         Rival("Strataflow through dbt", "with_dbt.py"),
         Rival("Strataflow's queries", "with_models.py"),
-        Rival("polars", "with_polars.py", is_plain=True),
         Rival("pandas, qcut", "with_pandas.py", is_plain=True),
     ]
+    if find_spec("polars"):
+        found.append(Rival("polars", "with_polars.py", is_plain=True))
     if python := os.environ.get(PYMC_PYTHON):
         found.append(Rival("pymc-marketing", "with_pymc_marketing.py", is_plain=True, python=python))
     return found

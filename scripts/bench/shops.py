@@ -93,7 +93,11 @@ def tenth_of_history(size: Size) -> dict[str, str]:
     """The same customers and the same volume a day, the last tenth of the days."""
     days = round(size.days / TENTHS)
     # A size is customers and a volume per day; totals have to be cut to keep the volume.
-    totals = {name: str(round(int(total) * days / size.days)) for name, total in size.options.items() if name in ("orders", "interactions")}
+    totals = {
+        name: str(round(int(total) * days / size.days))
+        for name, total in size.options.items()
+        if name in ("orders", "interactions")
+    }
     start = LAST_DAY - timedelta(days=days - 1)
     return {**size.options, **totals, "days": str(days), "start": str(start), "seed": str(SEED)}
 
@@ -105,7 +109,9 @@ def rfm_orders(size: Size) -> dict[str, str]:
     return {**options, "days": str(DAYS), "start": "2023-01-01", "seed": str(SEED)}
 
 
-def prepare(command: list[str], folder: Path, options: Mapping[str, str], log: Path) -> tuple[GeneratedShop, Measured | None]:
+def prepare(
+    command: list[str], folder: Path, options: Mapping[str, str], log: Path
+) -> tuple[GeneratedShop, Measured | None]:
     """The shop in ``folder``; generated now, and measured, unless one of these very options is there.
 
     Args:

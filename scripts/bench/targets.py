@@ -75,7 +75,9 @@ def _task(results: Results, name: str) -> float:
 
 
 TARGETS = (
-    Target("one more day : first run", lambda r: total(r["day"]["steps"]) / total(r["first"]["steps"]), 0.2, "×", ("L",)),
+    Target(
+        "one more day : first run", lambda r: total(r["day"]["steps"]) / total(r["first"]["steps"]), 0.2, "×", ("L",)
+    ),
     Target("one more day : its floor", lambda r: total(r["day"]["steps"]) / _floor(r["day"]), 2.5, "×", ("L",)),
     Target("first run : its floor", lambda r: total(r["first"]["steps"]) / _floor(r["first"]), 2, "×", ("L",)),
     Target("peak memory of any step", _peak, 8, "GiB", ("L",)),
