@@ -4,9 +4,11 @@ import copy
 import json
 import platform
 import sys
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+
 from bench.__main__ import measure
 from bench.comparison import compared
 from bench.largefile import land_large_file
@@ -62,7 +64,7 @@ def test_read_bytes_count_what_came_from_memory(tmp_path):
 
 def test_a_failed_command_ends_the_measuring_with_what_it_said_last(tmp_path):
     (tmp_path / "log").write_text("of an earlier command\n", encoding="utf-8")
-    with pytest.raises(CommandFailed, match="ended with 3:\nno such day$") as failed:
+    with pytest.raises(CommandFailed, match=r"ended with 3:\nno such day$") as failed:
         measured([sys.executable, "-c", "print('no such day'); raise SystemExit(3)"], tmp_path / "log")
     assert "earlier" not in str(failed.value)
 
@@ -221,8 +223,6 @@ def test_a_comparison_leaves_out_what_only_one_result_has_and_names_another_mach
 
 @pytest.mark.parametrize("name", SIZES)
 def test_a_tenth_of_the_history_has_the_same_volume_a_day_and_the_same_last_day(name):
-    from datetime import date, timedelta
-
     whole, tenth = whole_history(SIZES[name]), tenth_of_history(SIZES[name])
     assert int(tenth["days"]) == round(int(whole["days"]) / 10)
     last = [date.fromisoformat(shop["start"]) + timedelta(days=int(shop["days"])) for shop in (whole, tenth)]

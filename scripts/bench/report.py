@@ -159,7 +159,8 @@ def _large(results: dict[str, Any]) -> str:
     return (
         f"## A large file\n\nOne day in one CSV file of {took['file_bytes'] / MIB:,.0f} MiB ({took['rows']:,} rows "
         f"land) under a limit of {took['limit_bytes'] / MIB:,.0f} MiB ({limit}), of which DuckDB may use "
-        f"{took['duckdb_bytes'] / MIB:,.0f} MiB: {took['seconds']:.0f} s, at most {took['peak_memory_bytes'] / MIB:,.0f} MiB resident."
+        f"{took['duckdb_bytes'] / MIB:,.0f} MiB: {took['seconds']:.0f} s, at most "
+        f"{took['peak_memory_bytes'] / MIB:,.0f} MiB resident."
     )
 
 
