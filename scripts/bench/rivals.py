@@ -49,7 +49,7 @@ def rivals() -> list[Rival]:
     return found
 
 
-def race(size: Size, work: Path, log: Path, repeats: int = 3) -> dict[str, Any]:
+def race(size: Size, work: Path, log: Path) -> dict[str, Any]:
     """Score the rows with every rival, several times in turn, and keep each one's fastest.
 
     Returns:
@@ -58,7 +58,7 @@ def race(size: Size, work: Path, log: Path, repeats: int = 3) -> dict[str, Any]:
     """
     files = _rows(size, work, log)
     results: dict[str, Any] = {}
-    for _ in range(repeats):
+    for _ in range(size.rfm_runs):
         for rival in rivals():
             took = _scored(rival, files[rival.is_plain], LAST_DAY, work / "scored" / rival.script, log)
             if rival.name not in results or took["task_seconds"] < results[rival.name]["task_seconds"]:

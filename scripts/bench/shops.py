@@ -28,12 +28,14 @@ class Size:
         options: of ``strataflow generate``: customers and daily volume.
         rfm_rows: order rows that the rivals score.
         days: length of the history.
+        rfm_runs: how often each rival scores them; the fastest counts.
     """
 
     name: str
     options: Mapping[str, str]
     rfm_rows: int
     days: int = DAYS
+    rfm_runs: int = 3
 
     @property
     def first(self) -> date:
@@ -43,7 +45,7 @@ class Size:
 
 SIZES = {
     # For tests: too small to learn a churn model from, and for a limit on the share of refused rows.
-    "XS": Size("XS", {"customers": "800", "orders": "6000", "interactions": "9000", "dirt": "0"}, 20_000, 120),
+    "XS": Size("XS", {"customers": "800", "orders": "6000", "interactions": "9000", "dirt": "0"}, 20_000, 120, 1),
     "S": Size("S", {"size": "S"}, 200_000),
     "M": Size("M", {"size": "M"}, 5_000_000),
     "L": Size("L", {"size": "L"}, 5_000_000),
