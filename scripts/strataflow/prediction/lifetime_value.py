@@ -9,6 +9,7 @@ the cohort average. The method used is written beside every number.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from strataflow.prediction.likelihood import Fit
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 HORIZON_DAYS = 365
 SLICES = 12
@@ -202,21 +204,9 @@ def score(
         f"tenure_days as age, orders, round(order_value, 2) as order_value from {features} group by all "
         "order by all"
     )
-    parts = []
-    for batch in connection.sql("from value_histories order by all").to_arrow_reader(200_000):
-        columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
-        found = expected(
-            model,
-            columns["x"],
-            columns["t_x"],
-            columns["age"],
-            columns["orders"],
-            columns["order_value"],
-            yearly_discount,
-        )
-        digits = dict.fromkeys(COLUMNS, 2) | {"expected_orders": 6, "alive_probability": 6}
-        rounded = {name: np.round(values, digits[name]) for name, values in found.items()}
-        parts.append(pa.table({**columns, **rounded}))
+    batches = list(connection.sql("from value_histories order by all").to_arrow_reader(100_000))
+    with ThreadPoolExecutor() as pool:  # numpy and scipy compute outside of Python's lock
+        parts = list(pool.map(lambda batch: _scored(model, batch, yearly_discount), batches))
     table = pa.concat_tables(parts) if parts else pa.table({name: pa.array([], pa.float64()) for name in (
         "x", "t_x", "age", "orders", "order_value", *COLUMNS)})  # fmt: skip
     connection.register("value_found", table)
@@ -237,6 +227,18 @@ def score(
     )
     connection.unregister("value_found")
     connection.execute("drop table value_histories")
+
+
+def _scored(model: ValueModel, batch: pa.RecordBatch, yearly_discount: float) -> pa.Table:
+    """The histories of a batch with :data:`COLUMNS` beside them, rounded as they are published."""
+    import pyarrow as pa
+
+    columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
+    found = expected(
+        model, columns["x"], columns["t_x"], columns["age"], columns["orders"], columns["order_value"], yearly_discount
+    )
+    digits = dict.fromkeys(COLUMNS, 2) | {"expected_orders": 6, "alive_probability": 6}
+    return pa.table({**columns, **{name: np.round(values, digits[name]) for name, values in found.items()}})
 
 
 def _order_quantile(fit: Fit, x: np.ndarray, alive: np.ndarray, mean: np.ndarray, share: float) -> np.ndarray:
