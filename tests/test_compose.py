@@ -216,7 +216,7 @@ def test_the_spark_services_make_a_cluster_that_computes(compose, tmp_path):
 
     def on_this_host(text):
         text = REFERENCE.sub(lambda found: here[found[1]], text)
-        return text.replace("spark-master", "127.0.0.1").replace("7077", port).replace("/tmp/spark", str(tmp_path))
+        return text.replace("spark-master", "127.0.0.1").replace("7077", port)
 
     settings = tmp_path / "conf"
     settings.mkdir()
@@ -224,12 +224,11 @@ def test_the_spark_services_make_a_cluster_that_computes(compose, tmp_path):
     (settings / "spark-defaults.conf").write_text(content + "spark.driver.host 127.0.0.1\n")
     with ExitStack() as running:
         running.enter_context(environment({"SPARK_CONF_DIR": str(settings), "SPARK_LOCAL_IP": "127.0.0.1"}))
-        for name, ready in (
-            ("spark-master", "I have been elected leader"),
-            ("spark-worker-1", "registered with master"),
-        ):
+        for name, ready in {"spark-master": "elected leader", "spark-worker-1": "registered with master"}.items():
             command = [on_this_host(word) for word in compose["services"][name]["command"]]
             command[command.index("--webui-port") + 1] = "0"
+            if "--work-dir" in command:
+                command[command.index("--work-dir") + 1] = str(tmp_path / "work")
             log = tmp_path / f"{name}.log"
             server = running.enter_context(
                 subprocess.Popen(
