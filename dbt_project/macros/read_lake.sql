@@ -39,9 +39,9 @@
     {{ return(found) }}
 {% endmacro %}
 
-{# Rows a ledger kept from earlier days; the days after `ledger_through` are appended by this run. #}
-{% macro read_kept_ledger(name) -%}
-    {{ adapter.dispatch('parquet_files', 'strataflow')(var('state') ~ '/' ~ name) }}
+{# All Parquet files of a folder, as what an earlier run kept for this one. #}
+{% macro read_parquet_files(path) -%}
+    {{ adapter.dispatch('parquet_files', 'strataflow')(path) }}
 {%- endmacro %}
 
 {% macro duckdb__parquet_files(path) -%}

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from strataflow import engines, ledger
+from strataflow import engines, ledger, totals
 from strataflow.dbt_call import Progress, manifest
 from strataflow.durable import json_text, sync, write_json
 from strataflow.engines import Engine, Work
@@ -27,7 +27,14 @@ from strataflow.lake import Received, received
 from strataflow.prediction import lifetime_value
 from strataflow.prediction.training import model_in_force, score_lifetime_value
 from strataflow.project import Project
-from strataflow.rules import code_version, expectations_hash, ledger_rules_hash, rules_hash, variables
+from strataflow.rules import (
+    code_version,
+    expectations_hash,
+    ledger_rules_hash,
+    rules_hash,
+    totals_rules_hash,
+    variables,
+)
 from strataflow.sources import Shop
 
 SCHEMA_VERSION = 1
@@ -102,6 +109,7 @@ def build(
     name, computing = engines.chosen(engine)
     known = received(home, known_at or as_of)
     rules = ledger_rules_hash(project, shop.currency)
+    totals_rules = totals_rules_hash(project, shop.currency)
     ledger.clean(home)
     scratch = home.scratch / f"build-{as_of}"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -111,11 +119,14 @@ def build(
         in_force = model_in_force(home, project, as_of, rules, build_ledgers)
         store = ledger.kept(home, rules)
         valid = ledger.valid_through(store, known)
+        settled = totals.kept(home, known, as_of, totals_rules)
         run_vars = _run_vars(home, shop, as_of, known, valid) | in_force.dbt_vars()
+        run_vars["kept_totals"] = settled.dbt_var() if settled else None
         work = Work(home, project, run_vars, scratch, progress)
         computing.build_tables(work)
     score_lifetime_value(work.database, in_force, as_of, float(variables(project)["ltv_discount_rate"]))
     ledger.keep(home, store, valid, known, work.database)
+    totals.keep(home, known, as_of, totals_rules, work.database)
     meta = _describe(project, home, shop, as_of, known, work.database)
     meta |= {"model_card": in_force.card, "engine": name}
     folder = build_folder(home, as_of, known.known_at)
