@@ -223,6 +223,13 @@ def test_the_engine_is_a_setting_of_the_deployment(monkeypatch):
         chosen()
 
 
+@pytest.mark.parametrize("package", ["pyspark", "dbt.adapters.spark"])
+def test_without_its_packages_the_message_says_what_to_install(monkeypatch, tmp_path, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UsageError, match=r"not installed(?s:.*)requirements-spark"), LocalCluster(tmp_path / "cluster"):
+        pass
+
+
 def test_without_java_the_message_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
