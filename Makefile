@@ -56,7 +56,9 @@ lock: .venv/bin/uv ## pin the packages again from pyproject.toml
 	@$(LOCK) --output-file requirements-dev.txt --extra postgres --extra spark --extra bench --extra dev pyproject.toml .venv/build.in
 	@$(LOCK) --output-file requirements.txt --constraint requirements-dev.txt \
 		--extra postgres pyproject.toml .venv/build.in
-	@! grep -nE 'https?://|file:/|--(extra-)?index-url|--find-links' requirements.txt requirements-dev.txt
+	@$(LOCK) --output-file requirements-spark.txt --constraint requirements-dev.txt \
+		--extra postgres --extra spark pyproject.toml .venv/build.in
+	@! grep -nE 'https?://|file:/|--(extra-)?index-url|--find-links' requirements*.txt
 
 clean: ## remove .venv and caches; the home with its data stays
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis dbt_project/target dbt_project/logs

@@ -20,7 +20,8 @@ example after a rule was edited. **Backfill:** backfill the two ingest DAGs;
 this one follows.
 
 **When it fails:** nothing is published and readers keep the last good version.
-If gate 2 fails, its report names expectation and rows; mend rule or data, then
+If only *History and report* fails, the day is published; mend what it names and clear
+that task. If gate 2 fails, its report names expectation and rows; mend rule or data, then
 clear the run. A task that was killed is repaired by running it again.
 """
 

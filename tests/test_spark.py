@@ -32,6 +32,7 @@ from strataflow.project import Project
 from strataflow.run import Deployment, Steps
 from strataflow.runlog import RunLog
 from strataflow.sources import Shop, load_sources
+from strataflow.sqltext import quoted
 from worlds import START, World, random_world, write_lake
 
 PROJECT = Project.locate()
@@ -42,24 +43,27 @@ PACKAGE = Path(sys.modules["strataflow"].__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """A cluster with a session that the builds of this process use."""
+    """A cluster with a session that the builds of this process use; nothing may be left in the working directory."""
     from strataflow.engines.spark import open_session
 
-    folder = tmp_path_factory.mktemp("spark")
-    with (
-        LocalCluster(folder / "cluster") as cluster,
-        environment({"SPARK_CONF_DIR": str(cluster.settings)}),
-        open_session("tests", cluster.url, folder / "spark.log"),
-    ):
-        yield cluster
+    folder, working_directory = tmp_path_factory.mktemp("the spark"), tmp_path_factory.mktemp("elsewhere")
+    with pytest.MonkeyPatch.context() as somewhere:
+        somewhere.chdir(working_directory)
+        with (
+            LocalCluster(folder / "cluster") as cluster,
+            environment({"SPARK_CONF_DIR": str(cluster.settings)}),
+            open_session("tests", cluster.url, folder / "spark.log", folder / "warehouse"),
+        ):
+            yield cluster
+    assert list(working_directory.iterdir()) == []
 
 
 def differences(one: Path, other: Path, published: dict[str, dict]) -> dict[str, list[tuple]]:
     """Rows that are not the same in both builds, by table; doubles may differ by 1e-9, columns and types not at all."""
     found = {}
     with duckdb.connect() as connection:
-        connection.execute(f"attach '{one}' as one (read_only)")
-        connection.execute(f"attach '{other}' as other (read_only)")
+        connection.execute(f"attach {quoted(str(one))} as one (read_only)")
+        connection.execute(f"attach {quoted(str(other))} as other (read_only)")
         for table in tables(connection, "one") | tables(connection, "other"):
             columns = shape(connection, "one", table)
             if columns != shape(connection, "other", table):
@@ -102,11 +106,6 @@ def rows_in(database: Path, table: str) -> int:
         return connection.execute(f"select count(*) from {table}").fetchone()[0]
 
 
-def copied(home: Home, target: Path) -> Home:
-    shutil.copytree(home.root, target, symlinks=True)
-    return Home(target)
-
-
 def lake_of(home: Home, target: Path) -> Home:
     shutil.copytree(home.lake, target / "lake")
     return Home(target)
@@ -117,37 +116,40 @@ def lake_of(home: Home, target: Path) -> Home:
 
 @pytest.mark.spark
 @pytest.mark.usefixtures("cluster")
-def test_complete_journey_is_published_as_the_same_bytes_whichever_engine_ran_on_which_day(tmp_path):
-    first, eve, day = date(2017, 1, 2), date(2017, 1, 7), date(2017, 1, 8)
-
+def test_complete_journey_is_published_as_the_same_bytes_whichever_engine_ran_on_which_day(tmp_path, monkeypatch):
+    """DuckDB, then a day on Spark that carries on from what DuckDB kept, gate 2 included, then the other way round."""
+    first, eve, day, morrow = (date(2017, 1, number) for number in (2, 7, 8, 9))
     sources = load_sources(PROJECT.sources / "complete_journey", PROJECT)
 
-    def run(home: Home, engine: str, day: date) -> None:
+    def run(home: Home, day: date) -> Build:
         log = RunLog.start(home, "run", day, {})
         with log.closing():
-            steps = Steps(Deployment(home, PROJECT, sources, engine), log)
+            steps = Steps(Deployment(home, PROJECT, sources), log)
             made = steps.build(day)
-            steps.check_built(made)
+            assert steps.check_built(made).passed
             steps.publish(made)
-        assert made.meta["engine"] == engine
+        return made
 
-    embedded, back = Home(tmp_path / "embedded"), Home(tmp_path / "back")
-    land(embedded, PROJECT, sources, first, day)
-    lake_of(embedded, back.root)
-    run(embedded, "duckdb", eve)
-    switched = copied(embedded, tmp_path / "switched")
-    run(embedded, "duckdb", day)
-    run(switched, "spark", day)
-    run(back, "spark", eve)
-    run(back, "duckdb", day)
+    embedded = Home(tmp_path / "embedded")
+    land(embedded, PROJECT, sources, first, morrow)
+    run(embedded, eve)
+    switched = Home(tmp_path / "it's the other")
+    shutil.copytree(embedded.root, switched.root, symlinks=True)
+    expected = run(embedded, day)
+    with monkeypatch.context() as deployment:
+        deployment.setenv("STRATAFLOW_ENGINE", "spark")
+        made = run(switched, day)
 
-    published = Build.load(embedded, day).meta["published"]
-    expected = published_bytes(embedded)
-    assert len([name for name in expected if name.endswith(".parquet")]) == 2 * len(published)
-    assert published_bytes(switched) == expected
-    assert published_bytes(back) == expected
-    for home in (switched, back):
-        assert differences(Build.load(embedded, day).path, Build.load(home, day).path, published) == {}
+    published = expected.meta["published"]
+    assert made.meta == expected.meta | {"engine": "spark"}
+    assert made.meta["tables"]["customer_segments"] > 500
+    assert len([name for name in published_bytes(switched) if name.endswith(".parquet")]) == 2 * len(published)
+    assert published_bytes(switched) == published_bytes(embedded)
+    assert differences(expected.path, made.path, published) == {}
+
+    expected, made = run(embedded, morrow), run(switched, morrow)
+    assert made.meta == expected.meta
+    assert published_bytes(switched) == published_bytes(embedded)
 
 
 def several_worlds(count: int) -> World:
@@ -221,6 +223,13 @@ def test_the_engine_is_a_setting_of_the_deployment(monkeypatch):
         chosen()
 
 
+@pytest.mark.parametrize("package", ["pyspark", "dbt.adapters.spark"])
+def test_without_its_packages_the_message_says_what_to_install(monkeypatch, tmp_path, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UsageError, match=r"not installed(?s:.*)requirements-spark"), LocalCluster(tmp_path / "cluster"):
+        pass
+
+
 def test_without_java_the_message_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -234,7 +243,7 @@ def test_a_master_that_does_not_answer_is_named(tmp_path):
 
     with (
         pytest.raises(StepFailed, match=r"no Spark master answers at spark://127\.0\.0\.1:1\b"),
-        open_session("nobody", "spark://127.0.0.1:1", tmp_path / "spark.log"),
+        open_session("nobody", "spark://127.0.0.1:1", tmp_path / "spark.log", tmp_path / "warehouse"),
     ):
         pass
 

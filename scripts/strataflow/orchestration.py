@@ -13,6 +13,8 @@ Settings come from the environment, so that one image serves every shop:
 ``STRATAFLOW_RETRIES``                  tries after the first one (3)
 ``STRATAFLOW_DEADLINE_MINUTES``         a run that takes longer raises an alert (180)
 ``STRATAFLOW_ALERT_URL``                alerts are also posted there as JSON
+``STRATAFLOW_ENGINE``                   what computes the tables: duckdb or spark (duckdb)
+``STRATAFLOW_SPARK_MASTER``             the Spark cluster; without it one is started for the build
 ======================================  ==========================================================
 """
 

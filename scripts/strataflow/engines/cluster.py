@@ -56,7 +56,7 @@ def spark_home() -> Path:
         raise UsageError(
             "the Spark engine is not installed",
             where="STRATAFLOW_ENGINE=spark",
-            todo="install the extra: pip install 'strataflow[spark]'",
+            todo="install its packages: pip install --require-hashes --requirements requirements-spark.txt",
         )
     if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
         raise UsageError(

@@ -1,10 +1,11 @@
 """Spark as the engine: the same dbt models on a cluster, for a shop that one machine can't hold.
 
 The lake and the kept ledgers are read where they lie, every table is written
-as Parquet into the build's scratch folder, so the home has to be on storage
-that the driver and all workers see under the same path. At the end the tables
-are gathered into the build's DuckDB file, with the seeds and views that dbt
-defines there, so that ledgers, gates and publishing stay the same program.
+as Parquet into the build's scratch folder (one file per task; published tables
+partitioned by day), so the home has to be on storage that the driver and all
+workers see under the same path. At the end the tables are gathered into the
+build's DuckDB file, with the seeds and views that dbt defines there, so that
+ledgers, gates and publishing stay the same program.
 
 The cluster is the one ``$STRATAFLOW_SPARK_MASTER`` names (``spark://host:7077``),
 tuned by a ``spark-defaults.conf`` in ``$SPARK_CONF_DIR`` as any Spark program is.
@@ -27,6 +28,7 @@ from strataflow.engines import duckdb as duckdb_engine
 from strataflow.engines.cluster import LocalCluster, spark_home
 from strataflow.errors import StepFailed
 from strataflow.project import canonical_tables
+from strataflow.sqltext import named, quoted
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -92,7 +94,10 @@ def ready(home: Home, scratch: Path) -> Iterator[None]:
         yield
         return
     log = home.root / "logs" / "spark.log"
-    with _cluster(scratch / "cluster") as master, open_session(f"strataflow {scratch.name}", master, log):
+    with (
+        _cluster(scratch / "cluster") as master,
+        open_session(f"strataflow {scratch.name}", master, log, scratch / "warehouse"),
+    ):
         yield
 
 
@@ -118,13 +123,14 @@ def build_tables(work: Work, *, select: Sequence[str] = ()) -> None:
 
 
 @contextmanager
-def open_session(name: str, master: str, log: Path) -> Iterator[SparkSession]:
+def open_session(name: str, master: str, log: Path, warehouse: Path) -> Iterator[SparkSession]:
     """A session of its own on the cluster of ``master``; at the end it is gone, with its JVM.
 
     Args:
         name: what the cluster's pages call it.
         master: address of the cluster.
         log: file for what Spark says, written anew.
+        warehouse: where Spark makes its default schema, which no build uses; it would lie in the working directory.
 
     Raises:
         StepFailed: there is no such cluster, or it can't be used.
@@ -134,8 +140,13 @@ def open_session(name: str, master: str, log: Path) -> Iterator[SparkSession]:
     from pyspark.sql import SparkSession
 
     _refuse_silent(master)
+    settings = {
+        **_SETTINGS,
+        "spark.driver.extraJavaOptions": _driver_options(log),
+        "spark.sql.warehouse.dir": warehouse.absolute().as_uri(),
+    }
     builder = SparkSession.builder.master(master).appName(name)
-    for setting, value in {**_SETTINGS, "spark.driver.extraJavaOptions": _driver_options(log)}.items():
+    for setting, value in settings.items():
         builder = builder.config(setting, value)
     try:
         with warnings.catch_warnings():
@@ -188,7 +199,7 @@ def _driver_options(log: Path) -> str:
     log.parent.mkdir(parents=True, exist_ok=True)
     properties = log.with_suffix(".log4j2.properties")
     properties.write_text(_LOGGING.format(log=log), encoding="utf-8")
-    return f"-Dlog4j2.configurationFile=file:{properties}"
+    return f"-Dlog4j2.configurationFile={properties.absolute().as_uri()}"
 
 
 def _end(session: SparkSession) -> None:
@@ -208,16 +219,21 @@ def _declare(session: SparkSession, work: Work) -> None:
     """Name what dbt works with: a schema for its tables, and each canonical table over its partitions in the lake."""
     for schema in (_SCHEMA, _LAKE):
         session.sql(f"drop schema if exists {schema} cascade")
-        session.sql(f"create schema {schema} location '{work.scratch / schema}'")
+        session.sql(f"create schema {schema} location {_literal(work.scratch / schema)}")
     for name, table in canonical_tables(work.project).items():
         landed = name in work.run_vars["landed_tables"]
         folder = work.home.lake / name if landed else work.scratch / "nothing_landed" / name
         session.sql(
             f"create table {_LAKE}.{name} ({_columns(table)}, {_RECEIVED} date) using parquet "
-            f"partitioned by ({_RECEIVED}) location '{folder}'"
+            f"partitioned by ({_RECEIVED}) location {_literal(folder)}"
         )
         if landed:
             session.sql(f"msck repair table {_LAKE}.{name}")
+
+
+def _literal(path: Path) -> str:
+    """A path as Spark SQL writes a string; it knows no doubled quote."""
+    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _columns(table: Table) -> str:
@@ -261,14 +277,14 @@ def _gather(work: Work, tables: list[_Written]) -> None:
     }
     with duckdb.connect(str(work.database), config=settings) as connection:
         for table in tables:
-            columns = ", ".join(f'"{name}" {kind}' for name, kind in table.columns.items())
-            connection.execute(f'create table "{table.name}" ({columns})')
+            columns = ", ".join(f"{named(name)} {kind}" for name, kind in table.columns.items())
+            connection.execute(f"create table {named(table.name)} ({columns})")
             # A table without a row may have no file at all
             if next(table.folder.rglob("*.parquet"), None) is not None:
-                connection.execute(f'insert into "{table.name}" by name select * from {_files(table)}')
+                connection.execute(f"insert into {named(table.name)} by name select * from {_files(table)}")
 
 
 def _files(table: _Written) -> str:
-    types = ", ".join(f"'{column}': {table.columns[column]}" for column in table.partitioned_by)
+    types = ", ".join(f"{quoted(column)}: {table.columns[column]}" for column in table.partitioned_by)
     partitions = f"hive_partitioning = true, hive_types = {{{types}}}" if types else "hive_partitioning = false"
-    return f"read_parquet('{table.folder}/**/*.parquet', {partitions})"
+    return f"read_parquet({quoted(f'{table.folder}/**/*.parquet')}, {partitions})"
