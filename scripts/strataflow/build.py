@@ -28,6 +28,7 @@ from strataflow.prediction import lifetime_value
 from strataflow.prediction.training import model_in_force, score_lifetime_value
 from strataflow.project import Project
 from strataflow.rules import code_version, expectations_hash, ledger_rules_hash, rules_hash, variables
+from strataflow.rules import listed as listed_rules
 from strataflow.sources import Shop
 
 SCHEMA_VERSION = 1
@@ -259,6 +260,7 @@ def _describe(project: Project, home: Home, shop: Shop, as_of: date, known: Rece
         "known_at": str(known.known_at),
         "shop": {"name": shop.name, "time_zone": shop.time_zone, "currency": shop.currency},
         "rules_hash": rules_hash(project),
+        "rules": listed_rules(project),
         "expectations_hash": expectations_hash(project),
         "code_version": code_version(project),
         "cutoffs": {

@@ -222,6 +222,7 @@ def _manifest(
         "inputs",
         "cutoffs",
         "rules_hash",
+        "rules",
         "expectations_hash",
         "code_version",
         "build_id",
