@@ -131,6 +131,36 @@ def _build_ledgers(home: Home, project: Project, shop: Shop, known: Received) ->
     shutil.rmtree(scratch, ignore_errors=True)
 
 
+def build_models(
+    home: Home,
+    project: Project,
+    shop: Shop,
+    as_of: date,
+    models: Sequence[str],
+    scratch: Path,
+) -> Path:
+    """Build only ``models``, and what they read, as of a day and known by then, without a trained model in force.
+
+    Returns:
+        The database file, in ``scratch``, which is emptied first and is the caller's to remove.
+
+    Raises:
+        InputError: nothing has been landed by then.
+        StepFailed: a model failed.
+    """
+    known = received(home, as_of)
+    valid = ledger.valid_through(ledger.kept(home, ledger_rules_hash(project, shop.currency)), known)
+    if valid is None or valid < as_of:
+        # Kept, so that the next day asked for finds the ledgers there.
+        _build_ledgers(home, project, shop, known)
+        valid = ledger.valid_through(ledger.kept(home, ledger_rules_hash(project, shop.currency)), known)
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    selected = ["--exclude-resource-type", "test", "--select", *(f"+{model}" for model in models)]
+    _run_dbt(project, home, scratch / "build.duckdb", _run_vars(home, shop, as_of, known, valid), None, selected)
+    return scratch / "build.duckdb"
+
+
 def _fingerprint(project: Project, shop: Shop, as_of: date, known: Received) -> str:
     parts = {
         "as_of": as_of,
@@ -251,6 +281,9 @@ def _describe(project: Project, home: Home, shop: Shop, as_of: date, known: Rece
         cutoffs = connection.execute(
             "select measure, cutoff_1, cutoff_2, cutoff_3, cutoff_4, mean_score from rfm_cutoffs order by measure"
         ).fetchall()
+        held_out, unlisted = connection.execute(
+            "select count(*), count(churn_probability) from customer_segments where is_holdout"
+        ).fetchone()
     fingerprint = _fingerprint(project, shop, as_of, known)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -267,6 +300,7 @@ def _describe(project: Project, home: Home, shop: Shop, as_of: date, known: Rece
             measure: {"cutoffs": [str(value) for value in values if value is not None], "mean_score": str(mean)}
             for measure, *values, mean in cutoffs
         },
+        "holdout": {"customers": held_out, "kept_out_of_churn_risk": unlisted},
         "tables": rows,
         "published": published,
         "inputs": {

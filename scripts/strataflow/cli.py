@@ -307,6 +307,33 @@ def publish(obj: dict[str, Any], day: date | None, known_at: date | None, **at: 
 @cli.command(
     epilog="""\b
 Examples:
+  strataflow scorecard                                  the months up to the most recent landed day
+  strataflow scorecard --date 2017-12-31
+"""
+)
+@recent_date
+@location
+@waiting
+@shared
+@click.pass_obj
+def scorecard(obj: dict[str, Any], day: date | None, **at: Any) -> None:
+    """Tell month by month whether the segmentation works.
+
+    Moves on the ladders, the customer base, lifetime value, the top 20%, retention by class, what a
+    class earned after it was assigned, and what treating customers changed against the holdout.
+    Published as published/scorecard; made anew only if data, rules or code have changed.
+    """
+    from strataflow.scorecard.told import collect, render
+
+    with _recorded(obj, "scorecard", day, {}, **at) as steps:
+        made = steps.scorecard(date.fromisoformat(steps.log.record["as_of"]))
+    document = {"ok": True, "command": "scorecard", "changed": made.changed, **collect(made.path, made.manifest)}
+    _screen(obj).result(document, lambda console: render(document, console))
+
+
+@cli.command(
+    epilog="""\b
+Examples:
   strataflow diff                                       the edited rules beside what readers see
   strataflow diff --against 2017-12-30 --html preview.html
 """

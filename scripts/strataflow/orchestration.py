@@ -308,10 +308,15 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def report(context: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the page about the version that readers see."""
+    """Write the page about the version that readers see and, on a month's last day, the scorecard."""
+    from strataflow.scorecard import is_due
+
+    day = day_of(context)
     with _steps(context, writes=True) as steps:
         written = steps.report()
-    return {"day": str(day_of(context)), "written": written}
+        at = steps.deployment
+        scored = steps.scorecard(day).path.name if is_due(at.home, at.project, day) else None
+    return {"day": str(day), "written": written, "scorecard": scored}
 
 
 def summarise(context: Mapping[str, Any]) -> dict[str, Any]:

@@ -233,6 +233,7 @@ def _manifest(
         "as_of": str(build.as_of),
         "known_at": str(build.known_at),
         **{name: build.meta[name] for name in made_from},
+        "holdout": build.meta.get("holdout"),
         "gate": {"name": "built", "passed": True, "expectations": _expectations(gate)},
         "tables": tables,
         "spreadsheets": spreadsheets,
