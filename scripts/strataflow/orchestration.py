@@ -308,15 +308,22 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def report(context: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the page about the version that readers see and, on a month's last day, the scorecard."""
+    """Write the page about the version that readers see and, on a month's last day, the scorecard.
+
+    While later days have landed and wait for their segments, as in a backfill, the page is left
+    to the last of them: each day's would be replaced within the minute.
+    """
+    from strataflow.run import most_recent_landed_day
     from strataflow.scorecard import is_due
 
     day = day_of(context)
     with _steps(context, writes=True) as steps:
-        written = steps.report()
         at = steps.deployment
+        later = most_recent_landed_day(at.home)
+        written = steps.report() if later <= day else False
         scored = steps.scorecard(day).path.name if is_due(at.home, at.project, day) else None
-    return {"day": str(day), "written": written, "scorecard": scored}
+    result = {"day": str(day), "written": written, "scorecard": scored}
+    return result | ({"note": f"the page is left to the run of {later}"} if later > day else {})
 
 
 def summarise(context: Mapping[str, Any]) -> dict[str, Any]:
