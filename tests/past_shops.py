@@ -36,7 +36,7 @@ def connect(orders):
         """
         create table orders as
         select customer_id, order_date, coalesce(received_date, order_date) as received_date, 1 as valid_orders,
-            net_amount, 0.0 as discount_amount, 0 as coupon_orders, 0 as refunded_orders
+            net_amount, 0.0 as discount_amount, 0 as coupon_orders, 0 as refunded_orders, valid_orders as placed_orders
         from (select customer_id, cast(order_date as date) as order_date, net_amount,
                 cast(null as date) as received_date from given)
         """

@@ -64,9 +64,9 @@ def test_what_is_received_after_a_split_changes_no_feature_of_it(orders):
     query = f"from ({features_sql(PROJECT, LEDGERS, split, 60)}) order by customer_id"
     before = connection.execute(query).fetchall()
     connection.execute(
-        f"insert into orders select customer_id, date '{split}' - 3, date '{split}' + 1, 1, 999, 0, 1, 1 from orders"
+        f"insert into orders select customer_id, date '{split}' - 3, date '{split}' + 1, 1, 999, 0, 1, 1, 1 from orders"
     )
-    connection.execute(f"insert into orders select 'new', date '{split}' + 1, date '{split}' + 1, 1, 999, 0, 1, 1")
+    connection.execute(f"insert into orders select 'new', date '{split}' + 1, date '{split}' + 1, 1, 999, 0, 1, 1, 1")
     connection.execute(
         f"insert into interactions select customer_id, date '{split}' + 1, date '{split}' + 1, 'review' from orders"
     )
@@ -77,7 +77,7 @@ def test_what_is_received_after_the_training_day_changes_no_byte_of_the_model(or
     connection = connect(orders)
     connection.execute(f"delete from orders where order_date > '{AS_OF}'")
     connection.execute(
-        f"insert into orders select customer_id, date '{AS_OF}' - 9, date '{AS_OF}' + 1, 1, 9, 0, 1, 1 from orders"
+        f"insert into orders select customer_id, date '{AS_OF}' - 9, date '{AS_OF}' + 1, 1, 9, 0, 1, 1, 1 from orders"
     )
     again = churn.train(connection, PROJECT, LEDGERS, AS_OF, 60)
     assert again.card == trained.card

@@ -15,10 +15,11 @@ import pytest
 from strataflow.home import Home
 from strataflow.ledger import LEDGERS
 from strataflow.project import Project
+from strataflow.totals import TOTALS
 from worlds import START, CompiledModels, expected_segments, latest_orders, random_world, write_lake
 
 WORLDS, BATCH = 200, 20
-EARLIER, AS_OF = START + timedelta(days=30), START + timedelta(days=60)
+YOUNG, EARLIER, AS_OF = START + timedelta(days=15), START + timedelta(days=30), START + timedelta(days=60)
 COMPARED = (
     "first_seen_date", "first_order_date", "last_order_date", "recency_days", "frequency", "monetary",
     "lifetime_orders", "lifetime_value", "recency_score", "frequency_score", "monetary_score", "rfm_class",
@@ -29,6 +30,9 @@ TABLES = {
     "customer_tags": "customer_id, tag_id",
     "churn_risk": "customer_id",
     "rfm_cutoffs": "measure",
+    "int_customer_order_totals": "customer_id",
+    "int_customer_interaction_totals": "customer_id",
+    "int_customer_features_computed": "customer_id",
 }
 
 
@@ -46,11 +50,14 @@ def bench(tmp_path_factory):
     root = tmp_path_factory.mktemp("worlds")
     home, project = Home(root / "home"), Project.locate()
 
-    def compiled(name: str, as_of: date, known_at: date, kept_through: date | None = None) -> CompiledModels:
+    def compiled(
+        name: str, as_of: date, known_at: date, kept_through: date | None = None, totals_through: date | None = None
+    ) -> CompiledModels:
+        totals = {"path": str(home.state / "totals"), "through": str(totals_through)} if totals_through else None
         run_vars = {
             "as_of": str(as_of), "known_at": str(known_at), "lake": str(home.lake), "state": str(home.state),
             "landed_tables": ["orders", "interactions", "customers"],
-            "ledger_through": str(kept_through) if kept_through else None,
+            "ledger_through": str(kept_through) if kept_through else None, "kept_totals": totals,
         }  # fmt: skip
         return CompiledModels(project, root / name, run_vars)
 
@@ -58,10 +65,13 @@ def bench(tmp_path_factory):
         home,
         project,
         {
+            "young": compiled("young", YOUNG, YOUNG),
             "earlier": compiled("earlier", EARLIER, EARLIER),
             "full": compiled("full", AS_OF, AS_OF),
-            "continued": compiled("continued", AS_OF, AS_OF, EARLIER),
+            "continued": compiled("continued", AS_OF, AS_OF, EARLIER, EARLIER),
+            "continued, older totals": compiled("older totals", AS_OF, AS_OF, EARLIER, YOUNG),
             "restated": compiled("restated", EARLIER, AS_OF),
+            "restated, older totals": compiled("restated older", EARLIER, AS_OF, EARLIER, YOUNG),
         },
     )
 
@@ -95,23 +105,37 @@ def first_day_marker(world):
 
 @pytest.mark.parametrize("first_seed", range(0, WORLDS, BATCH))
 def test_random_shops_agree_with_the_written_definitions(bench, first_seed):
-    """Segments equal a second implementation, and continuing a kept ledger equals building from nothing."""
+    """Segments equal a second implementation, and continuing what was kept equals building from nothing."""
     for seed in range(first_seed, first_seed + BATCH):
         world = first_day_marker(whole_world(seed))
         write_lake(bench.home, bench.project, world)
-        with bench.models["earlier"].run() as earlier:
+        totals_from = ("earlier", "young")[seed % 2]
+        with bench.models["earlier"].run() as earlier, bench.models[totals_from].run() as before:
             _check_segments(bench, world, earlier, EARLIER, EARLIER, seed)
             for ledger in LEDGERS:
-                folder = bench.home.state / ledger
-                folder.mkdir(parents=True, exist_ok=True)
-                earlier.execute(f"copy int_{ledger}_appended to '{folder}/kept.parquet' (format parquet)")
-        with bench.models["full"].run() as full, bench.models["continued"].run() as continued:
+                _keep(earlier, f"int_{ledger}_appended", bench.home.state / ledger)
+            for totals in TOTALS:
+                _keep(before, f"int_customer_{totals}", bench.home.state / "totals" / totals)
+        older = ", older totals" if totals_from == "young" else ""
+        with bench.models["full"].run() as full, bench.models[f"continued{older}"].run() as continued:
             _check_segments(bench, world, full, AS_OF, AS_OF, seed)
-            for table in TABLES:
-                assert rows(continued, table) == rows(full, table), (seed, table)
+            _check_equal(continued, full, seed)
         if seed % 4 == 0:
             with bench.models["restated"].run() as restated:
                 _check_segments(bench, world, restated, EARLIER, AS_OF, seed)
+        if seed % 4 == 1:
+            with bench.models["restated, older totals"].run() as restated:
+                _check_segments(bench, world, restated, EARLIER, AS_OF, seed)
+
+
+def _keep(connection, table: str, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    connection.execute(f"copy {table} to '{folder}/kept.parquet' (format parquet)")
+
+
+def _check_equal(continued, full, seed):
+    for table in TABLES:
+        assert rows(continued, table) == rows(full, table), (seed, table)
 
 
 def _check_segments(bench, world, connection, as_of, known_at, seed):

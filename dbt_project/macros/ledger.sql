@@ -14,7 +14,7 @@
 #}
 {% macro ledger_known(appended, kept) -%}
     {%- if var('ledger_through') %}
-        select * from {{ read_kept_ledger(kept) }}
+        select * from {{ read_parquet_files(var('state') ~ '/' ~ kept) }}
         where received_date <= {{ ledger_through() }}
             and received_date <= {{ known_at() }}
 

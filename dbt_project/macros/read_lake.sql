@@ -5,9 +5,13 @@
   still builds.
 #}
 {% macro read_lake(table) -%}
-    {%- set relation = source('lake', table) -%}
+    {{ adapter.dispatch('read_lake', 'strataflow')(table) }}
+{%- endmacro %}
+
+{% macro duckdb__read_lake(table) -%}
+    {%- do source('lake', table) -%}
     {%- if table in var('landed_tables') -%}
-        {{ adapter.dispatch('parquet_partitions', 'strataflow')(var('lake') ~ '/' ~ table, 'received_date') }}
+        read_parquet('{{ var('lake') | replace("'", "''") }}/{{ table }}/*/*.parquet', hive_partitioning = true, hive_types = {'received_date': date})
     {%- else -%}
         (
             select
@@ -20,6 +24,11 @@
     {%- endif -%}
 {%- endmacro %}
 
+{# On Spark the tables are declared before dbt starts, those without a partition too (engines/spark.py). #}
+{% macro spark__read_lake(table) -%}
+    {{ source('lake', table) }}
+{%- endmacro %}
+
 {% macro lake_columns(table) %}
     {%- set found = [] -%}
     {%- if execute -%}
@@ -30,17 +39,9 @@
     {{ return(found) }}
 {% endmacro %}
 
-{% macro duckdb__parquet_partitions(path, key) -%}
-    read_parquet('{{ path | replace("'", "''") }}/*/*.parquet', hive_partitioning = true, hive_types = {'{{ key }}': date})
-{%- endmacro %}
-
-{% macro spark__parquet_partitions(path, key) -%}
-    (select * from parquet.`{{ path }}`)
-{%- endmacro %}
-
-{# Rows a ledger kept from earlier days; the days after `ledger_through` are appended by this run. #}
-{% macro read_kept_ledger(name) -%}
-    {{ adapter.dispatch('parquet_files', 'strataflow')(var('state') ~ '/' ~ name) }}
+{# All Parquet files of a folder, as what an earlier run kept for this one. #}
+{% macro read_parquet_files(path) -%}
+    {{ adapter.dispatch('parquet_files', 'strataflow')(path) }}
 {%- endmacro %}
 
 {% macro duckdb__parquet_files(path) -%}
@@ -48,5 +49,5 @@
 {%- endmacro %}
 
 {% macro spark__parquet_files(path) -%}
-    (select * from parquet.`{{ path }}`)
+    parquet.`{{ path | replace("`", "``") }}`
 {%- endmacro %}

@@ -15,13 +15,40 @@
         cast({{ value }} as decimal(18, 2)) as cutoff_{{ loop.index }}{{ ',' if not loop.last }}
         {%- endfor -%}
     {%- elif method == 'mean' %}
-        cast(avg({{ measure }}) as decimal(18, 2)) as cutoff_1,
+        cast({{ mean_of(measure) }} as decimal(18, 2)) as cutoff_1,
         cast(null as decimal(18, 2)) as cutoff_2,
         cast(null as decimal(18, 2)) as cutoff_3,
         cast(null as decimal(18, 2)) as cutoff_4
     {%- else -%}
         {{ exceptions.raise_compiler_error("rfm_method is '" ~ method ~ "'; it must be quantile, fixed or mean (dbt_project.yml, vars)") }}
     {%- endif -%}
+{%- endmacro %}
+
+{#
+  Mean of a measure that is never empty or negative, to six decimals with halves
+  up. It is worked out in whole hundredths: a division of doubles rounds a half
+  up or down as it happens, and not the same way on every engine.
+#}
+{% macro mean_of(measure) -%}
+    cast(
+        cast(
+            {{ whole_division(
+                '20000 * cast(sum(cast(100 * ' ~ measure ~ ' as bigint)) as bigint) + count(*)', 'nullif(2 * count(*), 0)'
+            ) }} as bigint
+        ) * 0.000001 as decimal(18, 6)
+    )
+{%- endmacro %}
+
+{% macro whole_division(dividend, divisor) -%}
+    {{ adapter.dispatch('whole_division', 'strataflow')(dividend, divisor) }}
+{%- endmacro %}
+
+{% macro duckdb__whole_division(dividend, divisor) -%}
+    ({{ dividend }}) // ({{ divisor }})
+{%- endmacro %}
+
+{% macro spark__whole_division(dividend, divisor) -%}
+    ({{ dividend }}) div ({{ divisor }})
 {%- endmacro %}
 
 {% macro cutoffs_below(value, cutoffs) -%}

@@ -6,6 +6,10 @@
 
 {% macro ledger_through() %}cast('{{ var("ledger_through") or "0001-01-01" }}' as date){% endmacro %}
 
-{% macro window_start() %}cast({{ dbt.dateadd('day', 1 - var('rfm_window_days'), as_of()) }} as date){% endmacro %}
+{% macro window_start() %}{{ days_after(as_of(), 1 - var('rfm_window_days')) }}{% endmacro %}
 
-{% macro days_between(earlier, later) %}cast({{ dbt.datediff(earlier, later, 'day') }} as integer){% endmacro %}
+{# Plain date arithmetic, in the words that DuckDB and Spark share; null where a date is null. #}
+
+{% macro days_after(day, count) %}({{ day }} + ({{ count }})){% endmacro %}
+
+{% macro days_between(earlier, later) %}cast({{ later }} - {{ earlier }} as integer){% endmacro %}

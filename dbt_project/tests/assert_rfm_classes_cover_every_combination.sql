@@ -4,7 +4,9 @@ with
 
 flags as (
 
-    select unnest([true, false]) as is_high
+    select true as is_high
+    union all
+    select false as is_high
 
 ),
 
@@ -52,10 +54,13 @@ wrong as (
             expected.recency_high is not distinct from found.recency_high
             and expected.frequency_high is not distinct from found.frequency_high
             and expected.monetary_high is not distinct from found.monetary_high
-    group by all
+    group by
+        coalesce(expected.recency_high, found.recency_high),
+        coalesce(expected.frequency_high, found.frequency_high),
+        coalesce(expected.monetary_high, found.monetary_high)
     having
         count(found.rfm_class) <> 1
-        or count(*) filter (where (found.rfm_class = 'no_orders') <> (found.recency_high is null)) > 0
+        or sum(case when (found.rfm_class = 'no_orders') <> (found.recency_high is null) then 1 else 0 end) > 0
 
 )
 

@@ -1,4 +1,4 @@
-"""Building the tables of one day with dbt, in a DuckDB file of its own.
+"""Building the tables of one day with dbt, into a DuckDB file of their own.
 
 A build reads the lake and the kept ledgers, writes one new database file and
 moves it into place when it is whole: no reader ever waits for it, and a killed
@@ -11,29 +11,36 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from strataflow import ledger
+from strataflow import engines, ledger, totals
+from strataflow.dbt_call import Progress, manifest
 from strataflow.durable import json_text, sync, write_json
-from strataflow.errors import StepFailed, UsageError
+from strataflow.engines import Engine, Work
+from strataflow.engines import duckdb as duckdb_engine
+from strataflow.errors import UsageError
 from strataflow.home import Home
 from strataflow.lake import Received, received
 from strataflow.prediction import lifetime_value
 from strataflow.prediction.training import model_in_force, score_lifetime_value
 from strataflow.project import Project
-from strataflow.rules import code_version, expectations_hash, ledger_rules_hash, rules_hash, variables
+from strataflow.rules import (
+    code_version,
+    expectations_hash,
+    ledger_rules_hash,
+    rules_hash,
+    totals_rules_hash,
+    variables,
+)
 from strataflow.rules import listed as listed_rules
 from strataflow.sources import Shop
 
 SCHEMA_VERSION = 1
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class Build:
     """A finished build: its database file and what it was made from.
 
     ``meta`` is the content of ``build.json``: build_id, fingerprint, as_of,
-    known_at, rules_hash, code_version, cutoffs, rows per table, inputs, and the
+    known_at, engine, rules_hash, code_version, cutoffs, rows per table, inputs, and the
     published tables with their keys and columns.
     """
 
@@ -88,46 +95,59 @@ def build(
     as_of: date,
     known_at: date | None = None,
     *,
+    engine: str | None = None,
     progress: Progress | None = None,
 ) -> Build:
     """Build all tables as of ``as_of`` from what was received up to ``known_at`` (default: ``as_of``).
 
+    Args:
+        engine: what computes them (:mod:`strataflow.engines`); ``$STRATAFLOW_ENGINE`` if not given.
+            It may change from day to day: the result does not depend on it.
+
     Raises:
+        UsageError: there is no such engine, or something it needs is missing.
         InputError: nothing has been landed by then.
         StepFailed: a model or a data test of the dbt project failed.
     """
+    name, computing = engines.chosen(engine)
     known = received(home, known_at or as_of)
     rules = ledger_rules_hash(project, shop.currency)
+    totals_rules = totals_rules_hash(project, shop.currency)
     ledger.clean(home)
     scratch = home.scratch / f"build-{as_of}"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    database = scratch / "build.duckdb"
-    in_force = model_in_force(home, project, as_of, rules, partial(_build_ledgers, home, project, shop))
-    store = ledger.kept(home, rules)
-    valid = ledger.valid_through(store, known)
-    run_vars = _run_vars(home, shop, as_of, known, valid) | in_force.dbt_vars()
-    _run_dbt(project, home, database, run_vars, progress)
-    score_lifetime_value(database, in_force, as_of, float(variables(project)["ltv_discount_rate"]))
-    ledger.keep(home, store, valid, known, database)
-    meta = _describe(project, home, shop, as_of, known, database) | {"model_card": in_force.card}
+    with computing.ready(home, scratch):
+        build_ledgers = partial(_build_ledgers, home, project, shop, computing)
+        in_force = model_in_force(home, project, as_of, rules, build_ledgers)
+        store = ledger.kept(home, rules)
+        valid = ledger.valid_through(store, known)
+        settled = totals.kept(home, known, as_of, totals_rules)
+        run_vars = _run_vars(home, shop, as_of, known, valid) | in_force.dbt_vars()
+        run_vars["kept_totals"] = settled.dbt_var() if settled else None
+        work = Work(home, project, run_vars, scratch, progress)
+        computing.build_tables(work)
+    score_lifetime_value(work.database, in_force, as_of, float(variables(project)["ltv_discount_rate"]))
+    ledger.keep(home, store, valid, known, work.database)
+    totals.keep(home, known, as_of, totals_rules, work.database)
+    meta = _describe(project, home, shop, as_of, known, work.database)
+    meta |= {"model_card": in_force.card, "engine": name}
     folder = build_folder(home, as_of, known.known_at)
-    _move_into_place(database, folder, meta)
+    _move_into_place(work.database, folder, meta)
     shutil.rmtree(scratch, ignore_errors=True)
     return Build(folder / "build.duckdb", as_of, known.known_at, meta)
 
 
-def _build_ledgers(home: Home, project: Project, shop: Shop, known: Received) -> None:
+def _build_ledgers(home: Home, project: Project, shop: Shop, computing: Engine, known: Received) -> None:
     """Bring the kept ledgers up to ``known.known_at`` and no further, for training as of that day."""
     store = ledger.kept(home, ledger_rules_hash(project, shop.currency))
     valid = ledger.valid_through(store, known)
     scratch = home.scratch / f"ledgers-{known.known_at}"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    run_vars = _run_vars(home, shop, known.known_at, known, valid)
-    selected = ["--select", *(f"+int_{name}_appended" for name in ledger.LEDGERS)]
-    _run_dbt(project, home, scratch / "build.duckdb", run_vars, None, selected)
-    ledger.keep(home, store, valid, known, scratch / "build.duckdb")
+    work = Work(home, project, _run_vars(home, shop, known.known_at, known, valid), scratch)
+    computing.build_tables(work, select=[f"+int_{name}_appended" for name in ledger.LEDGERS])
+    ledger.keep(home, store, valid, known, work.database)
     shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -141,6 +161,8 @@ def build_models(
 ) -> Path:
     """Build only ``models``, and what they read, as of a day and known by then, without a trained model in force.
 
+    DuckDB builds them whatever builds the days: views and seeds are wanted, too, and results agree.
+
     Returns:
         The database file, in ``scratch``, which is emptied first and is the caller's to remove.
 
@@ -148,17 +170,19 @@ def build_models(
         InputError: nothing has been landed by then.
         StepFailed: a model failed.
     """
-    known = received(home, as_of)
-    valid = ledger.valid_through(ledger.kept(home, ledger_rules_hash(project, shop.currency)), known)
+    known, rules = received(home, as_of), ledger_rules_hash(project, shop.currency)
+    valid = ledger.valid_through(ledger.kept(home, rules), known)
     if valid is None or valid < as_of:
         # Kept, so that the next day asked for finds the ledgers there.
-        _build_ledgers(home, project, shop, known)
-        valid = ledger.valid_through(ledger.kept(home, ledger_rules_hash(project, shop.currency)), known)
+        _build_ledgers(home, project, shop, duckdb_engine, known)
+        valid = ledger.valid_through(ledger.kept(home, rules), known)
+    settled = totals.kept(home, known, as_of, totals_rules_hash(project, shop.currency))
+    run_vars = _run_vars(home, shop, as_of, known, valid) | {"kept_totals": settled.dbt_var() if settled else None}
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    selected = ["--exclude-resource-type", "test", "--select", *(f"+{model}" for model in models)]
-    _run_dbt(project, home, scratch / "build.duckdb", _run_vars(home, shop, as_of, known, valid), None, selected)
-    return scratch / "build.duckdb"
+    work = Work(home, project, run_vars, scratch)
+    duckdb_engine.build_tables(work, select=[f"+{model}" for model in models], tests=False)
+    return work.database
 
 
 def _fingerprint(project: Project, shop: Shop, as_of: date, known: Received) -> str:
@@ -187,89 +211,6 @@ def _run_vars(home: Home, shop: Shop, as_of: date, known: Received, valid: date 
         "shop_time_zone": shop.time_zone,
         "shop_currency": shop.currency,
     }
-
-
-def _run_dbt(
-    project: Project,
-    home: Home,
-    database: Path,
-    run_vars: dict[str, Any],
-    progress: Progress | None,
-    selected: Sequence[str] = (),
-) -> None:
-    from dbt.cli.main import dbtRunner
-
-    logs = home.root / "logs"
-    arguments = [
-        "--quiet", "--log-level", "none", "--log-level-file", "debug",
-        "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check",
-        "--log-path", str(logs), "build", "--exclude-resource-type", "unit_test",
-        "--project-dir", str(project.dbt), "--profiles-dir", str(project.dbt),
-        "--target-path", str(_dbt_target(home)), "--vars", json.dumps(run_vars), *selected,
-    ]  # fmt: skip
-    with _build_environment(database):
-        outcome = dbtRunner(callbacks=[_reporter(progress)] if progress else []).invoke(arguments)
-        _close_database()
-    if isinstance(outcome.exception, KeyboardInterrupt):
-        raise outcome.exception
-    if not outcome.success:
-        raise StepFailed(
-            "dbt could not build the tables:\n  " + "\n  ".join(_failures(outcome)),
-            where=str(project.dbt),
-            todo=f"mend the model or the rule named above; dbt's own log is {logs / 'dbt.log'}",
-        )
-
-
-@contextmanager
-def _build_environment(database: Path) -> Iterator[None]:
-    """Tell dbt's profile where to write, and take it back afterwards."""
-    values = {"STRATAFLOW_BUILD_DB": str(database), "STRATAFLOW_TEMP_DIR": str(database.parent / "spill")}
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _close_database() -> None:
-    """dbt keeps its connection for the process's life; the file must be free to move and to read."""
-    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
-
-    if DuckDBConnectionManager._ENV is not None:
-        DuckDBConnectionManager._ENV.close()
-    DuckDBConnectionManager.close_all_connections()
-
-
-def _reporter(progress: Progress) -> Callable[[Any], None]:
-    """A dbt event callback that reports each finished node."""
-
-    def report(event: Any) -> None:
-        if event.info.name in {"LogModelResult", "LogSeedResult", "LogTestResult"}:
-            of_tests = event.info.name == "LogTestResult"
-            progress("build", int(event.data.index), int(event.data.num_models if of_tests else event.data.total))
-
-    return report
-
-
-def _failures(outcome: Any) -> list[str]:
-    """The failing nodes of a dbt run, one line each."""
-    if outcome.exception is not None:
-        return [" ".join(str(outcome.exception).split())]
-    lines = []
-    for result in getattr(outcome.result, "results", ()):
-        if str(result.status) in {"error", "fail", "runtime error"}:
-            message = " ".join((result.message or "").split())
-            lines.append(f"{result.node.resource_type} {result.node.name}: {message}")
-    return lines or ["no node failed, yet the run did"]
-
-
-def _dbt_target(home: Home) -> Path:
-    return home.root / "dbt"
 
 
 def _describe(project: Project, home: Home, shop: Shop, as_of: date, known: Received, database: Path) -> dict[str, Any]:
@@ -315,9 +256,8 @@ def _describe(project: Project, home: Home, shop: Shop, as_of: date, known: Rece
 
 def _published_tables(home: Home) -> dict[str, Any]:
     """Models marked ``meta.published`` in the dbt manifest: key, description and columns by table."""
-    manifest = json.loads((_dbt_target(home) / "manifest.json").read_text(encoding="utf-8"))
     tables = {}
-    for node in manifest["nodes"].values():
+    for node in manifest(home, "duckdb")["nodes"].values():
         meta = node.get("config", {}).get("meta") or {}
         if meta.get("published"):
             tables[node["name"]] = {

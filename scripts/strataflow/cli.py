@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from strataflow import __version__
+from strataflow.engines import ENGINES
 from strataflow.errors import StrataflowError, UsageError
 from strataflow.generate import generate_command
 from strataflow.screen import Screen
@@ -116,6 +117,15 @@ def waiting(command: Command) -> Command:
     )(command)
 
 
+def computing(command: Command) -> Command:
+    """Give a command that builds the option to choose what computes the tables."""
+    return click.option(
+        "--engine",
+        type=click.Choice(list(ENGINES)),
+        help="What computes the tables; the result is the same.  [default: $STRATAFLOW_ENGINE, else duckdb]",
+    )(command)
+
+
 recent_date = click.option("--date", "day", type=Day(), help="The day.  [default: the most recent landed day]")
 required_date = click.option(
     "--date", "day", type=Day(), required=True, help="The day. Never guessed from the clock, so it must be given."
@@ -158,6 +168,7 @@ Examples:
 @bulk_from
 @known_at
 @click.option("--skip-land", is_flag=True, help="Take what has landed before.")
+@computing
 @location
 @waiting
 @shared
@@ -264,6 +275,7 @@ Examples:
 )
 @recent_date
 @known_at
+@computing
 @location
 @waiting
 @shared
@@ -567,6 +579,7 @@ def _recorded(
     home: Path | None,
     sources: Path | None,
     wait: float,
+    engine: str | None = None,
 ) -> Iterator[Steps]:
     """The steps of a command that writes: with the lock held, the log kept, progress shown."""
     from strataflow.run import Deployment, Steps, most_recent_landed_day
@@ -574,7 +587,7 @@ def _recorded(
 
     screen = _screen(obj)
     screen.log_to_stderr()
-    deployment = Deployment.at(home, sources)
+    deployment = Deployment.at(home, sources, engine)
     obj["home"] = deployment.home
     with deployment.home.writing(wait):
         as_of = day or most_recent_landed_day(deployment.home)

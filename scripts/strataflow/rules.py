@@ -32,6 +32,14 @@ _LEDGER_PATHS = (
 )
 _LEDGER_VARS = ("interaction_redelivery_days",)
 
+# What lifetime totals depend on beside the ledgers.
+_TOTALS_PATHS = (
+    "macros/customer_totals.sql",
+    "models/customers/int_customer_order_totals.sql",
+    "models/customers/int_customer_interaction_totals.sql",
+    "seeds/interaction_kinds.csv",
+)
+
 # What counts as a rule or as code; the last three are the report's page.
 _SUFFIXES = {".sql", ".yml", ".yaml", ".csv", ".py", ".html", ".css", ".js"}
 
@@ -68,6 +76,15 @@ def ledger_rules_hash(project: Project, currency: str) -> str:
     rules = variables(project)
     settings = [f"{name}={rules[name]}" for name in _LEDGER_VARS]
     return _digest([_tree_digest(project.dbt, _LEDGER_PATHS), currency, *settings])
+
+
+def totals_rules_hash(project: Project, currency: str) -> str:
+    """Hex digest of the rules that lifetime totals depend on; kept totals of another digest are stale.
+
+    Args:
+        currency: as for :func:`ledger_rules_hash`.
+    """
+    return _digest([ledger_rules_hash(project, currency), _tree_digest(project.dbt, _TOTALS_PATHS)])
 
 
 def code_version(project: Project) -> str:

@@ -32,14 +32,23 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Deployment:
-    """One shop's pipeline: where it writes, by which rules, from which sources."""
+    """One shop's pipeline: where it writes, by which rules, from which sources, and what computes it.
+
+    ``engine`` is None where ``$STRATAFLOW_ENGINE`` decides (:func:`strataflow.engines.chosen`).
+    """
 
     home: Home
     project: Project
     sources: Sources
+    engine: str | None = None
 
     @classmethod
-    def at(cls, home: str | os.PathLike[str] | None, sources: str | os.PathLike[str] | None) -> Deployment:
+    def at(
+        cls,
+        home: str | os.PathLike[str] | None,
+        sources: str | os.PathLike[str] | None,
+        engine: str | None = None,
+    ) -> Deployment:
         """The deployment of a home and a folder of sources (default: ``$STRATAFLOW_SOURCES``).
 
         Raises:
@@ -51,7 +60,7 @@ class Deployment:
         if not folder:
             raise UsageError("no sources are set", todo="give --sources DIR or set STRATAFLOW_SOURCES")
         project = Project.locate()
-        return cls(Home.at(home), project, load_sources(Path(folder), project))
+        return cls(Home.at(home), project, load_sources(Path(folder), project), engine)
 
 
 @dataclass(frozen=True)
@@ -118,11 +127,13 @@ class Steps:
             refuse_gaps(at.home, [source.name for source in at.sources.sources], known_at or day)
             made = self._finished_build(day, known_at)
             if made is None:
-                made = build(at.home, at.project, at.sources.shop, day, known_at, progress=self.progress)
+                made = build(
+                    at.home, at.project, at.sources.shop, day, known_at, engine=at.engine, progress=self.progress
+                )
             else:
                 step.outcome = "unchanged"
             step.rows = made.meta["tables"].get("customer_segments")
-            step.detail = {"build_id": made.meta["build_id"]}
+            step.detail = {"build_id": made.meta["build_id"], "engine": made.meta["engine"]}
         return made
 
     def check_built(self, build: Build) -> GateReport:

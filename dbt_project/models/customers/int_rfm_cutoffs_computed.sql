@@ -19,7 +19,7 @@ customers as (
     select
         '{{ measure }}' as measure,
         {{ rfm_cutoffs(measure) }},
-        cast(avg({{ measure }}) as decimal(18, 6)) as mean_value,
+        {{ mean_of(measure) }} as mean_value,
         cast(count(*) as bigint) as customers_in_window
     from customers
 

@@ -6,7 +6,7 @@ received as (
 
     select * from {{ ref('stg_lake__interactions') }}
     {% if var('ledger_through') %}
-    where received_date > {{ dbt.dateadd('day', -var('interaction_redelivery_days'), ledger_through()) }}
+    where received_date > {{ days_after(ledger_through(), -var('interaction_redelivery_days')) }}
     {% endif %}
 
 ),

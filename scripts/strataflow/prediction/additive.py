@@ -48,10 +48,10 @@ class Steps:
 
     def _between(self, column: str, low: int, high: int) -> str:
         if low == high:
-            return _number(self.values[low])
+            return double_sql(self.values[low])
         middle = (low + high) // 2
         return (
-            f"case when {column} <= {_number(self.thresholds[middle])} "
+            f"case when {column} <= {double_sql(self.thresholds[middle])} "
             f"then {self._between(column, low, middle)} else {self._between(column, middle + 1, high)} end"
         )
 
@@ -73,14 +73,14 @@ class Additive:
         """What ``column`` adds to the log-odds."""
         parts = []
         if column in self.linear:
-            parts.append(f"{_number(self.linear[column])} * {column}")
+            parts.append(f"{double_sql(self.linear[column])} * {column}")
         if column in self.steps:
             parts.append(self.steps[column].sql(column))
         return "(" + " + ".join(parts or ["0e0"]) + ")"
 
     def log_odds_sql(self) -> str:
         """The log-odds as one SQL expression over the columns."""
-        return " + ".join([_number(self.intercept), *(self.term_sql(column) for column in self.columns)])
+        return " + ".join([double_sql(self.intercept), *(self.term_sql(column) for column in self.columns)])
 
     def scaled(self, slope: float, intercept: float = 0.0) -> Additive:
         """``intercept + slope * log-odds`` as a model of the same kind."""
@@ -128,7 +128,7 @@ def probability_sql(log_odds: str) -> str:
     return f"round(1e0 / (1e0 + exp(-least(greatest({log_odds}, -13e0), 13e0))), 6)"
 
 
-def _number(value: float) -> str:
+def double_sql(value: float) -> str:
     """A double in SQL that reads back as the very same double."""
     text = repr(float(value))
     return f"({text})" if "e" in text else f"({text}e0)"

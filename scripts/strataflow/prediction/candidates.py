@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from strataflow.prediction import buy_till_you_die as btyd
-from strataflow.prediction.additive import Additive, Steps
+from strataflow.prediction.additive import Additive, Steps, double_sql
 from strataflow.prediction.likelihood import Fit
 
 BASELINE = "recency"
@@ -116,12 +116,13 @@ def rhythm_sql(rhythm: Fit, horizon: int) -> str:
     """
     if not rhythm.is_sound:
         return "0e0"
-    r, alpha, a, b = (f"({rhythm.parameters[name]!r})" for name in ("r", "alpha", "a", "b"))
+    r, alpha, a, b = (double_sql(rhythm.parameters[name]) for name in ("r", "alpha", "a", "b"))
     x, now, last = "(order_days - 1)", "tenure_days", "(tenure_days - silence_days)"
     gone = f"exp(least(ln({a} / ({b} + {x})) + ({r} + {x}) * ln(({alpha} + {now}) / ({alpha} + {last})), 300e0))"
     silent = f"exp(({r} + {x}) * ln(({alpha} + {now}) / ({alpha} + {now} + {horizon})))"
     ordered = f"((1e0 - {silent}) / (1e0 + {gone}))"
-    return f"least(greatest(ln((1e0 - {ordered} + 1e-12) / ({ordered} + 1e-12)), -8e0), 8e0)"
+    odds = f"least(greatest(ln((1e0 - {ordered} + 1e-12) / ({ordered} + 1e-12)), -8e0), 8e0)"
+    return f"cast(cast({odds} as decimal(18, 9)) as double)"  # settled, as the macro customer_features says
 
 
 def calibrate(log_odds: np.ndarray, churned: np.ndarray) -> tuple[float, float]:

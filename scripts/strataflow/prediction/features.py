@@ -7,7 +7,7 @@ learns from, over the same ledgers, so that training and scoring can't drift apa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
@@ -17,6 +17,10 @@ from strataflow.project import Project
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+
+
+# The dbt project's macros that features are made of, each using those before it.
+MACRO_FILES = ("run_parameters.sql", "customer_totals.sql", "customer_features.sql")
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,44 @@ def day_literal(day: date) -> str:
 
 
 def features_sql(project: Project, ledgers: Ledgers, day: date, horizon: int, customers: str | None = None) -> str:
-    """The query for features as of ``day``: one row per customer with a valid order by then."""
+    """The query for features as of ``day``, from what had been received by then.
+
+    Args:
+        customers: relation with customer_id to restrict to.
+
+    Returns:
+        SQL for one row per customer with a valid order.
+    """
+    macros = _macros(project)
+    orders, interactions = (
+        _known_then(relation, day, customers, cleaned)
+        for relation, cleaned in ((ledgers.orders, _ORDER_COLUMNS), (ledgers.interactions, ()))
+    )
+    dated = f"(select * from {orders} where order_date <= {day_literal(day)})"
+    order_days = f"({macros['order_days_of'](dated)})"
+    totals = f"({macros['order_totals_of'](order_days)})"
+    return macros["customer_features"](totals, orders, interactions, ledgers.kinds, day_literal(day), horizon)
+
+
+# What a ledger of unknown making may hold no usable number in.
+_ORDER_COLUMNS = (
+    "placed_orders", "valid_orders", "coupon_orders", "refunded_orders", "net_amount", "discount_amount",
+)  # fmt: skip
+
+
+def _known_then(relation: str, day: date, customers: str | None, cleaned: Sequence[str]) -> str:
+    """Rows of a ledger received by ``day``, its numbers as decimals and never missing."""
+    numbers = ", ".join(f"coalesce(try_cast({name} as decimal(18, 2)), 0) as {name}" for name in cleaned)
+    columns = f"* replace ({numbers})" if numbers else "*"
+    chosen = f" and customer_id in (select customer_id from {customers})" if customers else ""
+    return (
+        f"(select {columns} from {relation} where received_date <= {day_literal(day)} "
+        f"and customer_id is not null{chosen})"
+    )
+
+
+def _macros(project: Project) -> dict[str, Callable[..., str]]:
+    """The dbt project's macros that features are made of, for use outside of dbt, by name."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(  # renders SQL from the project's own files, never a page
@@ -49,13 +90,13 @@ def features_sql(project: Project, ledgers: Ledgers, day: date, horizon: int, cu
         extensions=["jinja2.ext.do"],
         autoescape=False,  # noqa: S701
     )
-    environment.globals.update(
-        none=None, days_between=lambda earlier, later: f"cast(date_diff('day', {earlier}, {later}) as integer)"
-    )
-    macros = environment.get_template("customer_features.sql").make_module()
-    return macros.customer_features(
-        ledgers.orders, ledgers.interactions, ledgers.kinds, day_literal(day), horizon, customers
-    )
+    environment.globals["none"] = None
+    found: dict[str, Callable[..., str]] = {}
+    for file in MACRO_FILES:
+        module = environment.get_template(file).make_module()
+        found |= {name: macro for name, macro in vars(module).items() if not name.startswith("_")}
+        environment.globals.update(found)
+    return found
 
 
 def examples(

@@ -24,7 +24,7 @@ from strataflow.home import Home
 from strataflow.lake import Received, received
 from strataflow.prediction import lifetime_value
 from strataflow.prediction.churn import MIN_CUSTOMERS, ChurnModel, Training, train
-from strataflow.prediction.features import Ledgers
+from strataflow.prediction.features import MACRO_FILES, Ledgers
 from strataflow.prediction.lifetime_value import ValueModel
 from strataflow.project import Project
 from strataflow.rules import variables
@@ -130,9 +130,9 @@ def train_from_kept_ledgers(home: Home, project: Project, day: date, horizon: in
 
 def _fingerprint(project: Project, known: Received, horizon: int, rules: str) -> str:
     code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
-    macro = (project.dbt / "macros" / "customer_features.sql").read_bytes()
+    macros = [(project.dbt / "macros" / name).read_bytes() for name in MACRO_FILES]
     kinds = (project.dbt / "seeds" / "interaction_kinds.csv").read_bytes()
-    digests = [hashlib.sha256(part).hexdigest() for part in (*code, macro, kinds)]
+    digests = [hashlib.sha256(part).hexdigest() for part in (*code, *macros, kinds)]
     parts = [*digests, rules, known.digest(), str(horizon)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

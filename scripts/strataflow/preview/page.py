@@ -198,14 +198,7 @@ def _movers(told: dict[str, Any]) -> str:
         return ""
     rows = []
     for mover in told["largest_movers"]:
-        steps = [
-            Both(*(
-                f"{getattr(name_of(told, step['attribute'], step['from']), language)} → "
-                f"{getattr(name_of(told, step['attribute'], step['to']), language)}"
-                for language in ("en", "zh")
-            ))
-            for step in mover["changes"]
-        ]  # fmt: skip
+        steps = [step_of(told, step) for step in mover["changes"]]
         words = Both("; ".join(step.en for step in steps), "；".join(step.zh for step in steps))
         rows.append((mover["customer_id"], Decimal(mover["monetary"]), words))
     head = (
@@ -259,6 +252,13 @@ def _columns(table: dict[str, Any]) -> str:
         for sign, part in (("+", "columns_added"), ("−", "columns_removed"))
     )
     return ", ".join([*changed, *new, *gone])
+
+
+def step_of(told: dict[str, Any], step: dict[str, Any]) -> Both:
+    """One change of one customer, as ``Value tier: High value → Mid value``."""
+    label = _ATTRIBUTES[step["attribute"]]
+    before, after = (name_of(told, step["attribute"], step[side]) for side in ("from", "to"))
+    return Both(f"{label.en}: {before.en} → {after.en}", f"{label.zh}：{before.zh} → {after.zh}")
 
 
 def name_of(told: dict[str, Any], attribute: str, value: str | None) -> Both:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from strataflow.preview.page import name_of, verdict, warnings
+from strataflow.preview.page import name_of, step_of, verdict, warnings
 from strataflow.summary import table
 
 if TYPE_CHECKING:
@@ -61,10 +61,7 @@ def _movers(told: dict[str, Any]) -> Any:
     grid.add_column(f"revenue {told['currency']}", justify="right")
     grid.add_column("moves")
     for mover in told["largest_movers"][:ROWS_SHOWN]:
-        steps = [
-            f"{name_of(told, step['attribute'], step['from']).en} → {name_of(told, step['attribute'], step['to']).en}"
-            for step in mover["changes"]
-        ]
+        steps = [step_of(told, step).en for step in mover["changes"]]
         grid.add_row(mover["customer_id"], _money(mover["monetary"]), "; ".join(steps))
     return grid
 

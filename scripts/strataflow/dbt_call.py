@@ -1,0 +1,127 @@
+"""One call of dbt, in this process, for one target of the project's profile.
+
+Both engines go through here: what differs between them is where dbt writes and
+what must be there before it starts. dbt is imported on call; importing it takes
+seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from strataflow.errors import StepFailed
+from strataflow.home import Home
+from strataflow.project import Project
+
+Progress = Callable[[str, int, int], None]
+
+# A message of Spark goes on with the plan or the stack of the JVM; dbt's log has all of it.
+_LONGEST_MESSAGE = 600
+
+
+def run_dbt(
+    home: Home,
+    project: Project,
+    target: str,
+    run_vars: Mapping[str, Any],
+    *,
+    variables: Mapping[str, str] | None = None,
+    select: Sequence[str] = (),
+    tests: bool = True,
+    progress: Progress | None = None,
+) -> None:
+    """Run ``dbt build`` without its unit tests, which judge the rules and not the data.
+
+    Args:
+        home: gets dbt's log and, per target, its artefacts.
+        project: holds the dbt project with its profile.
+        target: an output of the profile.
+        run_vars: what the run is about, over the vars of ``dbt_project.yml``.
+        variables: environment variables that the profile reads, set during the call only.
+        select: dbt's selection of nodes; all of them if empty.
+        tests: also run the data tests of what is built.
+        progress: called with each finished node.
+
+    Raises:
+        StepFailed: a model or a data test failed; the message names each.
+    """
+    from dbt.cli.main import dbtRunner
+
+    logs = home.root / "logs"
+    excluded = ["unit_test"] if tests else ["unit_test", "test"]
+    arguments = [
+        "--quiet", "--log-level", "none", "--log-level-file", "debug", "--log-path", str(logs),
+        "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check", "build", "--target", target,
+        *(f"--exclude-resource-type={kind}" for kind in excluded),
+        "--project-dir", str(project.dbt), "--profiles-dir", str(project.dbt),
+        "--target-path", str(artefacts(home, target)), "--vars", json.dumps(dict(run_vars)),
+    ]  # fmt: skip
+    if select:
+        arguments += ["--select", *select]
+    with environment(variables or {}):
+        outcome = dbtRunner(callbacks=[_reporter(progress)] if progress else []).invoke(arguments)
+    if isinstance(outcome.exception, KeyboardInterrupt):
+        raise outcome.exception
+    if not outcome.success:
+        raise StepFailed(
+            "dbt could not build the tables:\n  " + "\n  ".join(_failures(outcome)),
+            where=str(project.dbt),
+            todo=f"mend the model or the rule named above; dbt's own log is {logs / 'dbt.log'}",
+        )
+
+
+def artefacts(home: Home, target: str) -> Path:
+    """Folder of dbt's manifest for a target; one per target, so that each keeps its parsed project."""
+    return home.root / "dbt" / target
+
+
+def manifest(home: Home, target: str) -> dict[str, Any]:
+    """The manifest that the last call for ``target`` left."""
+    return json.loads((artefacts(home, target) / "manifest.json").read_text(encoding="utf-8"))
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for a while, for programs that can be told in no other way."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _reporter(progress: Progress) -> Callable[[Any], None]:
+    """A dbt event callback that reports each finished node."""
+
+    def report(event: Any) -> None:
+        if event.info.name in {"LogModelResult", "LogSeedResult", "LogTestResult"}:
+            of_tests = event.info.name == "LogTestResult"
+            progress("build", int(event.data.index), int(event.data.num_models if of_tests else event.data.total))
+
+    return report
+
+
+def _failures(outcome: Any) -> list[str]:
+    """The failing nodes of a dbt run, one line each."""
+    if outcome.exception is not None:
+        return [_one_line(outcome.exception)]
+    return [
+        f"{result.node.resource_type} {result.node.name}: {_one_line(result.message or '')}"
+        for result in getattr(outcome.result, "results", ())
+        if str(result.status) in {"error", "fail", "runtime error"}
+    ] or ["no node failed, yet the run did"]
+
+
+def _one_line(message: object) -> str:
+    text = " ".join(str(message).partition("JVM stacktrace:")[0].split())
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]} …"

@@ -1,0 +1,284 @@
+"""The same day on DuckDB and on a real Spark cluster: equal tables, equal files, a worker lost on the way.
+
+The cluster is a master and two workers, started here as processes of their own.
+All builds but one share a session on it, as starting one takes longer than a
+small build.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from datetime import date, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from publishing import published_bytes
+from strataflow.build import Build, build
+from strataflow.dbt_call import environment
+from strataflow.engines import chosen
+from strataflow.engines.cluster import LocalCluster
+from strataflow.errors import StepFailed, UsageError
+from strataflow.generate import generate
+from strataflow.home import Home
+from strataflow.landing import land
+from strataflow.project import Project
+from strataflow.run import Deployment, Steps
+from strataflow.runlog import RunLog
+from strataflow.sources import Shop, load_sources
+from worlds import START, World, random_world, write_lake
+
+PROJECT = Project.locate()
+SHOP = Shop(name="corner", time_zone="UTC", currency="USD")
+DAY = START + timedelta(days=35)
+PACKAGE = Path(sys.modules["strataflow"].__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A cluster with a session that the builds of this process use."""
+    from strataflow.engines.spark import open_session
+
+    folder = tmp_path_factory.mktemp("spark")
+    with (
+        LocalCluster(folder / "cluster") as cluster,
+        environment({"SPARK_CONF_DIR": str(cluster.settings)}),
+        open_session("tests", cluster.url, folder / "spark.log"),
+    ):
+        yield cluster
+
+
+def differences(one: Path, other: Path, published: dict[str, dict]) -> dict[str, list[tuple]]:
+    """Rows that are not the same in both builds, by table; doubles may differ by 1e-9, columns and types not at all."""
+    found = {}
+    with duckdb.connect() as connection:
+        connection.execute(f"attach '{one}' as one (read_only)")
+        connection.execute(f"attach '{other}' as other (read_only)")
+        for table in tables(connection, "one") | tables(connection, "other"):
+            columns = shape(connection, "one", table)
+            if columns != shape(connection, "other", table):
+                found[table] = [tuple(columns.items()), tuple(shape(connection, "other", table).items())]
+            elif table in published:
+                found[table] = unequal_by_key(connection, table, columns, published[table]["key"])
+            else:
+                found[table] = connection.execute(
+                    f"(from one.{table} except all from other.{table}) union all "
+                    f"(from other.{table} except all from one.{table}) limit 5"
+                ).fetchall()
+    return {table: rows for table, rows in found.items() if rows}
+
+
+def tables(connection: duckdb.DuckDBPyConnection, database: str) -> set[str]:
+    names = "select table_name from duckdb_tables() where database_name = ?"
+    return {name for (name,) in connection.execute(names, [database]).fetchall()}
+
+
+def shape(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> dict[str, str]:
+    columns = "select column_name, data_type from duckdb_columns() where database_name = ? and table_name = ?"
+    return dict(connection.execute(f"{columns} order by column_index", [database, table]).fetchall())
+
+
+def unequal_by_key(
+    connection: duckdb.DuckDBPyConnection, table: str, columns: dict[str, str], key: list[str]
+) -> list[tuple]:
+    unequal = " or ".join(
+        f"a.{name} is distinct from b.{name}"
+        + (f" and coalesce(abs(a.{name} - b.{name}) > 1e-9, true)" if kind == "DOUBLE" else "")
+        for name, kind in columns.items()
+    )
+    return connection.execute(
+        f"select * from one.{table} as a full join other.{table} as b using ({', '.join(key)}) where {unequal} limit 5"
+    ).fetchall()
+
+
+def rows_in(database: Path, table: str) -> int:
+    with duckdb.connect(str(database), read_only=True) as connection:
+        return connection.execute(f"select count(*) from {table}").fetchone()[0]
+
+
+def copied(home: Home, target: Path) -> Home:
+    shutil.copytree(home.root, target, symlinks=True)
+    return Home(target)
+
+
+def lake_of(home: Home, target: Path) -> Home:
+    shutil.copytree(home.lake, target / "lake")
+    return Home(target)
+
+
+# ---------------------------------------------------------------- parity
+
+
+@pytest.mark.spark
+@pytest.mark.usefixtures("cluster")
+def test_complete_journey_is_published_as_the_same_bytes_whichever_engine_ran_on_which_day(tmp_path):
+    first, eve, day = date(2017, 1, 2), date(2017, 1, 7), date(2017, 1, 8)
+
+    sources = load_sources(PROJECT.sources / "complete_journey", PROJECT)
+
+    def run(home: Home, engine: str, day: date) -> None:
+        log = RunLog.start(home, "run", day, {})
+        with log.closing():
+            steps = Steps(Deployment(home, PROJECT, sources, engine), log)
+            made = steps.build(day)
+            steps.check_built(made)
+            steps.publish(made)
+        assert made.meta["engine"] == engine
+
+    embedded, back = Home(tmp_path / "embedded"), Home(tmp_path / "back")
+    land(embedded, PROJECT, sources, first, day)
+    lake_of(embedded, back.root)
+    run(embedded, "duckdb", eve)
+    switched = copied(embedded, tmp_path / "switched")
+    run(embedded, "duckdb", day)
+    run(switched, "spark", day)
+    run(back, "spark", eve)
+    run(back, "duckdb", day)
+
+    published = Build.load(embedded, day).meta["published"]
+    expected = published_bytes(embedded)
+    assert len([name for name in expected if name.endswith(".parquet")]) == 2 * len(published)
+    assert published_bytes(switched) == expected
+    assert published_bytes(back) == expected
+    for home in (switched, back):
+        assert differences(Build.load(embedded, day).path, Build.load(home, day).path, published) == {}
+
+
+def several_worlds(count: int) -> World:
+    """Small random shops side by side, with ids of their own."""
+    together = World()
+    for seed in range(count):
+        world = random_world(seed)
+        for name, rows in world.tables().items():
+            ids = [column for column in ("order_id", "customer_id", "interaction_id") if rows and column in rows[0]]
+            getattr(together, name).extend({**row, **{key: f"{seed}-{row[key]}" for key in ids}} for row in rows)
+    return together
+
+
+@pytest.mark.spark
+@pytest.mark.usefixtures("cluster")
+def test_a_generated_shop_with_a_churn_model_in_force_is_equal_row_by_row(tmp_path):
+    """Long enough for a model to be trained: its steps hang on the last digits of logarithms."""
+    generate(tmp_path / "shop", customers=1200, orders=9000, interactions=8000, days=230, level="lines", dirt=0)
+    sources = load_sources(tmp_path / "shop" / "sources", PROJECT)
+    first, day = date(2023, 1, 1), date(2023, 8, 18)
+    embedded, spark = Home(tmp_path / "embedded"), Home(tmp_path / "spark")
+    land(embedded, PROJECT, sources, first, day)
+    lake_of(embedded, spark.root)
+
+    expected = build(embedded, PROJECT, sources.shop, day, engine="duckdb")
+    made = build(spark, PROJECT, sources.shop, day, engine="spark")
+
+    assert expected.meta["model_card"]["used"] != "baseline"
+    assert made.meta == expected.meta | {"engine": "spark"}
+    assert differences(expected.path, made.path, expected.meta["published"]) == {}
+    assert rows_in(made.path, "int_category_ledger") > 5000
+
+
+@pytest.mark.spark
+def test_a_worker_killed_in_mid_build_costs_time_and_no_row(cluster, tmp_path):
+    """Random shops with every kind of correction, late delivery and stranger, and a machine lost on the way."""
+    home = Home(tmp_path / "home")
+    write_lake(home, PROJECT, several_worlds(12))
+    survivor = lake_of(home, tmp_path / "survivor")
+    expected = build(home, PROJECT, SHOP, DAY, engine="duckdb")
+    lost_at = []
+
+    def lose_a_worker(_step: str, done: int, total: int) -> None:
+        if not lost_at and done > total // 3:
+            lost_at.append(done)
+            cluster.kill_worker(1)
+
+    try:
+        made = build(survivor, PROJECT, SHOP, DAY, engine="spark", progress=lose_a_worker)
+    except StepFailed:  # a clean failure: nothing was moved into place, and running again is the repair
+        assert not (survivor.builds / str(DAY)).exists()
+        made = build(survivor, PROJECT, SHOP, DAY, engine="spark")
+
+    assert lost_at
+    assert differences(expected.path, made.path, expected.meta["published"]) == {}
+    assert made.meta["tables"]["customer_segments"] > 50
+    assert not list(survivor.scratch.iterdir())
+
+
+# ---------------------------------------------------------------- the engine as a setting
+
+
+def test_the_engine_is_a_setting_of_the_deployment(monkeypatch):
+    monkeypatch.delenv("STRATAFLOW_ENGINE", raising=False)
+    assert chosen()[0] == "duckdb"
+    monkeypatch.setenv("STRATAFLOW_ENGINE", "spark")
+    assert chosen()[0] == "spark"
+    assert chosen("duckdb")[0] == "duckdb"
+    monkeypatch.setenv("STRATAFLOW_ENGINE", "abacus")
+    with pytest.raises(UsageError, match=r"no engine 'abacus'(?s:.*)STRATAFLOW_ENGINE(?s:.*)duckdb, spark"):
+        chosen()
+
+
+def test_without_java_the_message_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match=r"no java(?s:.*)openjdk-17"), LocalCluster(tmp_path / "cluster"):
+        pass
+
+
+@pytest.mark.spark
+def test_a_master_that_does_not_answer_is_named(tmp_path):
+    from strataflow.engines.spark import open_session
+
+    with (
+        pytest.raises(StepFailed, match=r"no Spark master answers at spark://127\.0\.0\.1:1\b"),
+        open_session("nobody", "spark://127.0.0.1:1", tmp_path / "spark.log"),
+    ):
+        pass
+
+
+# ---------------------------------------------------------------- the cluster on this machine
+
+
+def servers(folder: Path) -> list[int]:
+    """Processes with ``folder`` on their command line, by their ids."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_text()
+        except OSError:  # it has ended meanwhile
+            continue
+        if str(folder) in command and "spark.deploy" in command:
+            found.append(int(process.name))
+    return found
+
+
+def gone(folder: Path) -> bool:
+    deadline = time.monotonic() + 20
+    while servers(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not servers(folder)
+
+
+@pytest.mark.spark
+def test_a_program_that_is_killed_leaves_no_cluster_behind(tmp_path):
+    program = (
+        "import sys, time; from pathlib import Path; from strataflow.engines.cluster import LocalCluster\n"
+        "with LocalCluster(Path(sys.argv[1]), workers=1) as cluster: print(cluster.url, flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "cluster")],
+        env=os.environ | {"PYTHONPATH": str(PACKAGE)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as started:
+        try:
+            assert started.stdout.readline().startswith("spark://127.0.0.1:")
+            assert len(servers(tmp_path)) >= 2
+        finally:
+            started.send_signal(signal.SIGKILL)
+    assert gone(tmp_path)
+    secret = tmp_path / "cluster" / "conf" / "spark-defaults.conf"
+    assert secret.stat().st_mode & 0o077 == 0
