@@ -230,7 +230,7 @@ def _make_segments(build: duckdb.DuckDBPyConnection, as_of: date) -> None:
                 when lifetime_orders = 1 then 'first_order' else 'stranger'
             end as high_ticket_stage,
             {list(STAGES)}[1 + number % 4] as activity_stage,
-            number % 10 = 9 as is_holdout
+            false as is_holdout
         from (select *, substr(customer_id, 2)::integer as number from int_customers_known)
         left join summed using (customer_id)
         cross join classes
