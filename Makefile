@@ -7,17 +7,18 @@ FROM ?= 2017-01-01
 DATE ?= 2017-12-31
 PORT ?= 8080
 PYTEST_WORKERS ?= 2
+SIZE ?= S
 
 BIN := .venv/bin
 READY := .venv/.ready
 READY_DEV := .venv/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up test lint format lock clean
+.PHONY: help setup run up test bench lint format lock clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Settings, for example make run HOME_DIR=/data/shop: HOME_DIR SOURCES FROM DATE PORT PYTHON"
+	@echo "Settings, for example make run HOME_DIR=/data/shop: HOME_DIR SOURCES FROM DATE PORT PYTHON SIZE"
 
 setup: $(READY) ## create .venv with the pinned packages
 
@@ -30,6 +31,9 @@ up: $(READY) ## Airflow with its UI on 127.0.0.1:$(PORT) until Ctrl-C
 
 test: $(READY_DEV) ## all tests
 	@$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
+
+bench: $(READY_DEV) ## measure what a day costs: SIZE=S, M (under 10 minutes) or L (under 40); writes docs/bench
+	@PYTHONPATH=scripts $(BIN)/python -m bench --size $(SIZE) $(if $(WORK),--work $(WORK)) $(if $(SHOP),--shop $(SHOP))
 
 lint: $(READY_DEV) ## ruff, sqlfluff, yamllint
 	@$(BIN)/ruff check .
@@ -49,7 +53,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 
 lock: .venv/bin/uv ## pin the packages again from pyproject.toml
 	@printf 'setuptools>=77\n' > .venv/build.in
-	@$(LOCK) --output-file requirements-dev.txt --extra postgres --extra spark --extra dev pyproject.toml .venv/build.in
+	@$(LOCK) --output-file requirements-dev.txt --extra postgres --extra spark --extra bench --extra dev pyproject.toml .venv/build.in
 	@$(LOCK) --output-file requirements.txt --constraint requirements-dev.txt \
 		--extra postgres pyproject.toml .venv/build.in
 	@! grep -nE 'https?://|file:/|--(extra-)?index-url|--find-links' requirements.txt requirements-dev.txt

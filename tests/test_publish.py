@@ -122,7 +122,7 @@ def test_database_can_be_opened_by_older_tools(home):
     with duckdb.connect() as connection:
         connection.execute(f"attach '{home.published}/current.duckdb' as it (read_only)")
         (tags,) = connection.execute("select tags from duckdb_databases() where database_name = 'it'").fetchone()
-    assert tags["storage_version"].startswith("v1.0.0")
+    assert tags["storage_version"].startswith("v1.4.0")
 
 
 def test_everyone_may_read_and_nobody_may_write(home):

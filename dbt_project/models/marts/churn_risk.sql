@@ -45,21 +45,28 @@ playbook as (
 
 ),
 
+situations as (
+
+    select distinct rfm_class, activity_stage from segments
+
+),
+
 ---------- the play for the class and stage wins over the play for the class
 matched as (
 
     select
-        segments.customer_id,
+        situations.rfm_class,
+        situations.activity_stage,
         playbook.action_en,
         playbook.action_zh,
         row_number() over (
-            partition by segments.customer_id
+            partition by situations.rfm_class, situations.activity_stage
             order by case when playbook.activity_stage is null then 1 else 0 end, playbook.priority, playbook.playbook_id
         ) as play_rank
-    from segments
+    from situations
     inner join playbook
-        on segments.rfm_class = playbook.rfm_class
-            and (playbook.activity_stage is null or segments.activity_stage = playbook.activity_stage)
+        on situations.rfm_class = playbook.rfm_class
+            and (playbook.activity_stage is null or situations.activity_stage = playbook.activity_stage)
 
 ),
 
@@ -105,7 +112,10 @@ explained as (
     inner join rhythms on segments.customer_id = rhythms.customer_id
     inner join orders on segments.customer_id = orders.customer_id
     left join interactions on segments.customer_id = interactions.customer_id
-    left join matched on segments.customer_id = matched.customer_id and matched.play_rank = 1
+    left join matched
+        on segments.rfm_class = matched.rfm_class
+            and segments.activity_stage = matched.activity_stage
+            and matched.play_rank = 1
 
 ),
 

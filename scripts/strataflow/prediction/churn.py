@@ -8,7 +8,8 @@ days, and corrected by how its predictions of that newest day turned out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -185,9 +186,8 @@ def train(
             card, f"the history of {(as_of - span['first']).days} days holds no earlier day to learn from and "
             f"a later one to judge on, {horizon} days apart",
         )  # fmt: skip
-    _sample(connection, ledgers, as_of)
-    table = examples(connection, project, ledgers, splits.days, horizon, as_of, "training_customers")
-    connection.execute("drop table training_customers")
+    with _sampled(connection, ledgers, as_of) as sample:
+        table = examples(connection, project, sample, splits.days, horizon, as_of)
     card["learnt_from"] = {
         "customers": min(span["customers"], SAMPLED_CUSTOMERS),
         "sample": "all" if span["customers"] <= SAMPLED_CUSTOMERS else "smallest md5 of customer_id",
@@ -340,12 +340,16 @@ def _too_little(span: Mapping[str, Any], as_of: date) -> str | None:
     return None
 
 
-def _sample(connection: duckdb.DuckDBPyConnection, ledgers: Ledgers, as_of: date) -> None:
-    """The customers to learn from: all, or those with the smallest md5, the same on every run."""
+@contextmanager
+def _sampled(connection: duckdb.DuckDBPyConnection, ledgers: Ledgers, as_of: date) -> Iterator[Ledgers]:
+    """Ledger rows received by ``as_of`` of the customers to learn from: all, or those with the smallest md5.
+
+    The rows are set aside once, because each split reads them again.
+    """
     day = day_literal(as_of)
     connection.execute(
         f"""
-        create or replace temp table training_customers as
+        create or replace temp table sampled_customers as
         select customer_id from (
             select distinct customer_id from {ledgers.orders}
             where order_date <= {day} and received_date <= {day} and customer_id is not null and valid_orders > 0
@@ -353,6 +357,17 @@ def _sample(connection: duckdb.DuckDBPyConnection, ledgers: Ledgers, as_of: date
         order by md5(customer_id), customer_id limit {SAMPLED_CUSTOMERS}
         """
     )
+    tables = {"sampled_orders": ledgers.orders, "sampled_interactions": ledgers.interactions}
+    for table, ledger in tables.items():
+        connection.execute(
+            f"create or replace temp table {table} as select * from {ledger} where received_date <= {day} "
+            "and customer_id in (select customer_id from sampled_customers)"
+        )
+    try:
+        yield Ledgers("sampled_orders", "sampled_interactions", ledgers.kinds)
+    finally:
+        for table in (*tables, "sampled_customers"):
+            connection.execute(f"drop table {table}")
 
 
 def _one_sided(connection: duckdb.DuckDBPyConnection, days: Sequence[date]) -> str | None:

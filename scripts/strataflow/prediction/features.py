@@ -43,20 +43,15 @@ def day_literal(day: date) -> str:
     return f"cast('{day}' as date)"
 
 
-def features_sql(project: Project, ledgers: Ledgers, day: date, horizon: int, customers: str | None = None) -> str:
+def features_sql(project: Project, ledgers: Ledgers, day: date, horizon: int) -> str:
     """The query for features as of ``day``, from what had been received by then.
-
-    Args:
-        customers: relation with customer_id to restrict to.
 
     Returns:
         SQL for one row per customer with a valid order.
     """
     macros = _macros(project)
-    orders, interactions = (
-        _known_then(relation, day, customers, cleaned)
-        for relation, cleaned in ((ledgers.orders, _ORDER_COLUMNS), (ledgers.interactions, ()))
-    )
+    orders = _known_then(ledgers.orders, day, _ORDER_COLUMNS)
+    interactions = _known_then(ledgers.interactions, day)
     dated = f"(select * from {orders} where order_date <= {day_literal(day)})"
     order_days = f"({macros['order_days_of'](dated)})"
     totals = f"({macros['order_totals_of'](order_days)})"
@@ -69,15 +64,11 @@ _ORDER_COLUMNS = (
 )  # fmt: skip
 
 
-def _known_then(relation: str, day: date, customers: str | None, cleaned: Sequence[str]) -> str:
-    """Rows of a ledger received by ``day``, its numbers as decimals and never missing."""
+def _known_then(relation: str, day: date, cleaned: Sequence[str] = ()) -> str:
+    """Rows of a ledger received by ``day``, the numbers in ``cleaned`` as decimals and never missing."""
     numbers = ", ".join(f"coalesce(try_cast({name} as decimal(18, 2)), 0) as {name}" for name in cleaned)
     columns = f"* replace ({numbers})" if numbers else "*"
-    chosen = f" and customer_id in (select customer_id from {customers})" if customers else ""
-    return (
-        f"(select {columns} from {relation} where received_date <= {day_literal(day)} "
-        f"and customer_id is not null{chosen})"
-    )
+    return f"(select {columns} from {relation} where received_date <= {day_literal(day)} and customer_id is not null)"
 
 
 def _macros(project: Project) -> dict[str, Callable[..., str]]:
@@ -106,14 +97,12 @@ def examples(
     splits: Sequence[date],
     horizon: int,
     known_at: date,
-    customers: str | None = None,
 ) -> pa.Table:
     """Features as of each split and what happened in the ``horizon`` days after it.
 
     Args:
         known_at: labels are taken from what was received by then; the features of a
             split only from what was received by the split.
-        customers: relation with customer_id to restrict to.
 
     Returns:
         the features, ``split_date`` and ``churned`` (no valid order in the horizon),
@@ -122,7 +111,7 @@ def examples(
     parts = [
         f"""
         select cast('{split}' as date) as split_date, features.*, later.customer_id is null as churned
-        from ({features_sql(project, ledgers, split, horizon, customers)}) as features
+        from ({features_sql(project, ledgers, split, horizon)}) as features
         left join ({_ordered_within(ledgers, split, horizon, known_at)}) as later using (customer_id)
         """
         for split in splits

@@ -9,6 +9,7 @@ the cohort average. The method used is written beside every number.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from strataflow.prediction.likelihood import Fit
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 HORIZON_DAYS = 365
 SLICES = 12
@@ -87,7 +89,15 @@ class ValueModel:
 
 def fit(connection: duckdb.DuckDBPyConnection, ledgers: Ledgers, as_of: date) -> ValueModel:
     """Fit to all customers with an order by ``as_of``, from what was received by then."""
-    known = _histories(connection, ledgers, as_of)
+    connection.execute(f"create or replace temp table value_customers as {_per_customer(ledgers, as_of)}")
+    try:
+        return _fit(connection, ledgers, as_of)
+    finally:
+        connection.execute("drop table value_customers")
+
+
+def _fit(connection: duckdb.DuckDBPyConnection, ledgers: Ledgers, as_of: date) -> ValueModel:
+    known = _histories(connection)
     if not len(known["customers"]):
         return ValueModel("cohort_average", None, None, ((0.0, 0.0),) * len(COHORT_EDGES), 0.0, ("no orders yet",))
     histories = btyd.Histories.of(known["x"], known["t_x"], known["age"], known["customers"])
@@ -95,7 +105,7 @@ def fit(connection: duckdb.DuckDBPyConnection, ledgers: Ledgers, as_of: date) ->
     sound = [found for found in fits if found.is_sound]
     problems = [f"{found.model}: {problem}" for found in fits for problem in found.problems]
     orders = max(sound, key=lambda found: found.log_likelihood) if sound else None
-    value, doubt = _fit_value(connection, ledgers, as_of)
+    value, doubt = _fit_value(connection)
     problems.extend(f"gamma_gamma: {problem}" for problem in doubt)
     total, count = float(known["spend"].sum()), float(known["orders"].sum())
     return ValueModel(
@@ -194,21 +204,9 @@ def score(
         f"tenure_days as age, orders, round(order_value, 2) as order_value from {features} group by all "
         "order by all"
     )
-    parts = []
-    for batch in connection.sql("from value_histories order by all").to_arrow_reader(200_000):
-        columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
-        found = expected(
-            model,
-            columns["x"],
-            columns["t_x"],
-            columns["age"],
-            columns["orders"],
-            columns["order_value"],
-            yearly_discount,
-        )
-        digits = dict.fromkeys(COLUMNS, 2) | {"expected_orders": 6, "alive_probability": 6}
-        rounded = {name: np.round(values, digits[name]) for name, values in found.items()}
-        parts.append(pa.table({**columns, **rounded}))
+    batches = list(connection.sql("from value_histories order by all").to_arrow_reader(100_000))
+    with ThreadPoolExecutor() as pool:  # numpy and scipy compute outside of Python's lock
+        parts = list(pool.map(lambda batch: _scored(model, batch, yearly_discount), batches))
     table = pa.concat_tables(parts) if parts else pa.table({name: pa.array([], pa.float64()) for name in (
         "x", "t_x", "age", "orders", "order_value", *COLUMNS)})  # fmt: skip
     connection.register("value_found", table)
@@ -231,6 +229,18 @@ def score(
     connection.execute("drop table value_histories")
 
 
+def _scored(model: ValueModel, batch: pa.RecordBatch, yearly_discount: float) -> pa.Table:
+    """The histories of a batch with :data:`COLUMNS` beside them, rounded as they are published."""
+    import pyarrow as pa
+
+    columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
+    found = expected(
+        model, columns["x"], columns["t_x"], columns["age"], columns["orders"], columns["order_value"], yearly_discount
+    )
+    digits = dict.fromkeys(COLUMNS, 2) | {"expected_orders": 6, "alive_probability": 6}
+    return pa.table({**columns, **{name: np.round(values, digits[name]) for name, values in found.items()}})
+
+
 def _order_quantile(fit: Fit, x: np.ndarray, alive: np.ndarray, mean: np.ndarray, share: float) -> np.ndarray:
     """Quantile of the orders to come: none with 1 - alive, else negative binomial around the mean of the living."""
     from scipy.stats import nbinom
@@ -251,25 +261,23 @@ def _by_cohort(model: ValueModel, order_days: np.ndarray, yearly_discount: float
     return dict(zip(COLUMNS, (orders, value, spend, unknown, unknown, unknown), strict=True))
 
 
-def _histories(connection: duckdb.DuckDBPyConnection, ledgers: Ledgers, as_of: date) -> dict[str, np.ndarray]:
+def _histories(connection: duckdb.DuckDBPyConnection) -> dict[str, np.ndarray]:
     """Counts of equal histories: x, t_x, age in days, customers, and their orders and spend."""
     return connection.execute(
-        f"""
+        """
         select order_days - 1 as x, last_age as t_x, age, count(*) as customers,
             cast(sum(orders) as double) as orders, cast(sum(spend) as double) as spend
-        from ({_per_customer(ledgers, as_of)}) group by all order by all
+        from value_customers group by all order by all
         """
     ).fetchnumpy()
 
 
-def _fit_value(
-    connection: duckdb.DuckDBPyConnection, ledgers: Ledgers, as_of: date
-) -> tuple[Fit | None, tuple[str, ...]]:
+def _fit_value(connection: duckdb.DuckDBPyConnection) -> tuple[Fit | None, tuple[str, ...]]:
     """Gamma-Gamma over customers who came back; the first order alone says little of a habit."""
     found = connection.execute(
-        f"""
+        """
         select orders, round(cast(spend as double) / orders, 2) as mean_value, count(*) as customers
-        from ({_per_customer(ledgers, as_of)}) where order_days > 1 and spend > 0 group by all order by all
+        from value_customers where order_days > 1 and spend > 0 group by all order by all
         """
     ).fetchnumpy()
     value = gamma_gamma.fit(found["orders"], found["mean_value"], found["customers"])
@@ -306,7 +314,7 @@ def _cohorts(connection: duckdb.DuckDBPyConnection, ledgers: Ledgers, as_of: dat
         select {band} as cohort, cast(sum(coalesce(now.orders, 0) - before.orders) as double) / count(*) as orders,
             cast(sum(coalesce(now.spend, 0) - before.spend) as double) / count(*) as spend
         from ({_per_customer(ledgers, split)}) as before
-        left join ({_per_customer(ledgers, as_of)}) as now using (customer_id)
+        left join value_customers as now using (customer_id)
         group by cohort
         """
     ).fetchall()

@@ -1,0 +1,549 @@
+-- The floor of a build: every published table straight from the lake's Parquet, by hand, for the default rules.
+-- Nothing is kept between days, no gate looks, nothing is trained: churn and lifetime value come from formulas.
+-- Shops that deliver whole orders in their own currency; what is defined alike equals what is published.
+set timezone = 'UTC';
+set preserve_insertion_order = false;
+set temp_directory = $spill;
+
+create temp view lake_orders as
+select * from read_parquet($lake || '/orders/*/*.parquet', hive_partitioning = true, hive_types = {'received_date': date})
+where received_date <= date $day;
+
+create temp view lake_interactions as
+select * from read_parquet(
+    $lake || '/interactions/*/*.parquet', hive_partitioning = true, hive_types = {'received_date': date}
+)
+where received_date <= date $day;
+
+create temp view lake_customers as
+select * from read_parquet(
+    $lake || '/customers/*/*.parquet', hive_partitioning = true, hive_types = {'received_date': date}
+)
+where received_date <= date $day;
+
+-- ---- newest version of each order, first arrival of each interaction
+
+create temp table replaced_orders as
+select order_id, received_date
+from lake_orders
+semi join (select order_id from lake_orders group by order_id having count(*) > 1) using (order_id)
+qualify row_number() over (partition by order_id order by received_date desc) > 1;
+
+create temp view orders as
+select
+    customer_id,
+    order_date,
+    order_hour,
+    channel,
+    amount - refunded_amount as net,
+    status in ('completed', 'paid', 'shipped', 'delivered', 'refunded') and amount > refunded_amount as is_valid,
+    coupon_amount > 0 as has_coupon,
+    refunded_amount > 0 as has_refund
+from lake_orders
+anti join replaced_orders using (order_id, received_date)
+where order_date <= date $day;
+
+create temp table repeated_interactions as
+select interaction_id, received_date
+from lake_interactions
+semi join (
+    select interaction_id from lake_interactions group by interaction_id having count(*) > 1
+) using (interaction_id)
+qualify received_date - lag(received_date) over (partition by interaction_id order by received_date) <= 30;
+
+create temp table kinds as
+select kind, points::decimal(9, 3) as points, half_life_days, is_customer_action, signals_intent
+from read_csv($seeds || '/interaction_kinds.csv', header = true);
+
+-- ---- one row per customer
+
+create temp table customer_orders as
+with
+order_days as (
+    select
+        customer_id,
+        order_date,
+        count(*) filter (is_valid) as orders,
+        coalesce(sum(net) filter (is_valid), 0) as net,
+        count(*) filter (is_valid and has_coupon) as coupon_orders,
+        count(*) filter (is_valid and has_refund) as refunded_orders
+    from orders
+    group by all
+)
+
+select
+    customer_id,
+    min(order_date) as first_placed_date,
+    min(order_date) filter (orders > 0) as first_order_date,
+    max(order_date) filter (orders > 0) as last_order_date,
+    sum(orders)::bigint as lifetime_orders,
+    sum(net)::decimal(18, 2) as lifetime_value,
+    count(*) filter (orders > 0) as order_days,
+    coalesce(sum(orders) filter (order_date > date $day - 365), 0)::bigint as frequency,
+    coalesce(sum(net) filter (order_date > date $day - 365), 0)::decimal(18, 2) as monetary,
+    coalesce(sum(coupon_orders) filter (order_date > date $day - 365), 0)::bigint as coupon_orders,
+    coalesce(sum(refunded_orders) filter (order_date > date $day - 365), 0)::bigint as refunded_orders
+from order_days
+group by customer_id;
+
+create temp table customer_interactions as
+with
+decays as (
+    select
+        kind,
+        is_customer_action,
+        signals_intent,
+        age::integer as age,
+        case when age < 365 then (points * power(0.5, age / half_life_days::double))::decimal(18, 9) end as points
+    from kinds cross join range(0, 10000) as ages (age)
+)
+
+select
+    customer_id,
+    min(interaction_date) as first_interaction_date,
+    min(interaction_date) filter (is_customer_action) as first_action_date,
+    max(interaction_date) filter (is_customer_action) as last_action_date,
+    count(*) as interactions,
+    count(*) filter (is_customer_action) as actions,
+    count(*) filter (signals_intent) as intent_signals,
+    coalesce(sum(points), 0)::decimal(18, 6) as engagement_score
+from lake_interactions as received
+anti join repeated_interactions using (interaction_id, received_date)
+left join decays on received.kind = decays.kind and date $day - received.interaction_date = decays.age
+where interaction_date <= date $day
+group by customer_id;
+
+create temp table attributes as
+select
+    customer_id,
+    min(received_date) as first_received_date,
+    arg_max({'date': registered_date, 'region': region, 'channel': source_channel}, received_date) as newest
+from lake_customers
+where coalesce(registered_date, received_date) <= date $day
+group by customer_id;
+
+create temp table known as
+select customer_id, min(seen) as first_seen_date
+from (
+    select customer_id, first_placed_date as seen from customer_orders
+    union all
+    select customer_id, first_interaction_date from customer_interactions
+    union all
+    select customer_id, coalesce(newest.date, first_received_date) from attributes
+)
+group by customer_id;
+
+-- ---- RFM
+
+create temp table measured as
+select *, date $day - last_order_date as recency_days
+from customer_orders
+where lifetime_orders > 0;
+
+create temp table cutoffs as
+select
+    quantile_disc(recency_days, [0.2, 0.4, 0.6, 0.8]) as recency,
+    quantile_disc(frequency, [0.2, 0.4, 0.6, 0.8]) as frequency,
+    quantile_disc(monetary, [0.2, 0.4, 0.6, 0.8]) as monetary,
+    avg(recency_days)::decimal(18, 6) as recency_mean,
+    avg(frequency)::decimal(18, 6) as frequency_mean,
+    avg(monetary)::decimal(18, 6) as monetary_mean,
+    count(*) as customers
+from measured
+where frequency > 0;
+
+create temp table scored as
+select
+    measured.*,
+    5 - (cutoffs.recency[1] < recency_days)::int - (cutoffs.recency[2] < recency_days)::int
+    - (cutoffs.recency[3] < recency_days)::int - (cutoffs.recency[4] < recency_days)::int as recency_score,
+    1 + (cutoffs.frequency[1] < measured.frequency)::int + (cutoffs.frequency[2] < measured.frequency)::int
+    + (cutoffs.frequency[3] < measured.frequency)::int + (cutoffs.frequency[4] < measured.frequency)::int
+        as frequency_score,
+    1 + (cutoffs.monetary[1] < measured.monetary)::int + (cutoffs.monetary[2] < measured.monetary)::int
+    + (cutoffs.monetary[3] < measured.monetary)::int + (cutoffs.monetary[4] < measured.monetary)::int as monetary_score
+from measured cross join cutoffs;
+
+create temp table means as
+select
+    (sum(recency_score)::decimal(18, 6) / count(*))::decimal(9, 6) as recency,
+    (sum(frequency_score)::decimal(18, 6) / count(*))::decimal(9, 6) as frequency,
+    (sum(monetary_score)::decimal(18, 6) / count(*))::decimal(9, 6) as monetary,
+    count(*) as customers
+from scored;
+
+create temp table tiers as
+with
+amounts as (
+    select monetary, sum(monetary) as revenue from measured where monetary > 0 group by monetary
+)
+
+select
+    monetary,
+    case
+        when above < 0.80 * total then 'high'
+        when above < 0.95 * total then 'mid'
+        else 'low'
+    end as value_tier
+from (
+    select
+        monetary,
+        coalesce(sum(revenue) over (order by monetary desc rows between unbounded preceding and 1 preceding), 0)
+            as above,
+        sum(revenue) over () as total
+    from amounts
+);
+
+-- ---- churn by formula
+
+create temp table churn as
+with
+shop as (
+    select
+        case
+            when sum(order_days - 1) > 0 then sum(last_order_date - first_order_date)::double / sum(order_days - 1)
+            else 90
+        end as gap_days
+    from measured
+),
+
+rhythms as (
+    select
+        customer_id,
+        order_days - 1 as gaps,
+        recency_days as silence_days,
+        greatest(1.0, (last_order_date - first_order_date + 2 * gap_days) / (order_days - 1 + 2)) as rhythm
+    from measured cross join shop
+),
+
+gone as (
+    select *, 0.02 / (0.02 + (1 - 0.02) * exp(-silence_days / rhythm)) as gone from rhythms
+)
+
+select
+    customer_id,
+    gaps,
+    silence_days,
+    rhythm::decimal(18, 1)::decimal(9, 1) as rhythm_days,
+    1 - gone as alive,
+    round(gone + (1 - gone) * exp(-90 / rhythm), 6) as churn_probability
+from gone;
+
+-- ---- the published tables
+
+create temp table classes as from read_csv($seeds || '/rfm_classes.csv', header = true);
+create temp table dictionary as from read_csv($seeds || '/tag_dictionary.csv', header = true);
+create temp table playbook as from read_csv($seeds || '/playbook.csv', header = true);
+create temp table bands as from read_csv($seeds || '/hour_bands.csv', header = true);
+
+create temp table customer_segments as
+with
+joined as (
+    select
+        known.customer_id,
+        known.first_seen_date,
+        orders.first_order_date,
+        orders.last_order_date,
+        greatest(
+            coalesce(orders.last_order_date, known.first_seen_date), coalesce(last_action_date, known.first_seen_date)
+        ) as last_activity_date,
+        scored.recency_days,
+        coalesce(orders.frequency, 0) as frequency,
+        coalesce(orders.monetary, 0)::decimal(18, 2) as monetary,
+        coalesce(orders.lifetime_orders, 0) as lifetime_orders,
+        coalesce(orders.lifetime_value, 0)::decimal(18, 2) as lifetime_value,
+        scored.recency_score,
+        scored.frequency_score,
+        scored.monetary_score,
+        coalesce(engagement_score, 0)::decimal(18, 6) as engagement_score,
+        churn.churn_probability,
+        scored.recency_score > means.recency as recency_high,
+        scored.frequency_score > means.frequency as frequency_high,
+        scored.monetary_score > means.monetary as monetary_high,
+        coalesce(tiers.value_tier, 'low') as value_tier,
+        coalesce(interactions.interactions, 0) as interactions,
+        coalesce(interactions.actions, 0) as actions,
+        coalesce(interactions.intent_signals, 0) as intent_signals
+    from known
+    cross join means
+    left join customer_orders as orders using (customer_id)
+    left join scored using (customer_id)
+    left join tiers on orders.monetary = tiers.monetary
+    left join customer_interactions as interactions using (customer_id)
+    left join churn using (customer_id)
+),
+
+staged as (
+    select
+        *,
+        case
+            when lifetime_orders >= 5 then 'super'
+            when lifetime_orders >= 2 then 'repeat'
+            when lifetime_orders = 1 then 'first_purchase'
+            else 'new'
+        end as ecommerce_stage,
+        case
+            when lifetime_orders >= 5 then 'super'
+            when lifetime_orders >= 2 then 'repeat'
+            when lifetime_orders = 1 then 'first_order'
+            when intent_signals > 0 or actions >= 5 then 'intent'
+            when interactions >= 1 then 'prospect'
+            else 'stranger'
+        end as high_ticket_stage,
+        case
+            when date $day - first_seen_date < 30 then 'new'
+            when date $day - last_activity_date < 30 then 'active'
+            when date $day - last_activity_date < 90 then 'silent'
+            else 'churned'
+        end as activity_stage
+    from joined
+)
+
+select
+    staged.customer_id,
+    date $day as as_of_date,
+    first_seen_date,
+    first_order_date,
+    last_order_date,
+    last_activity_date,
+    recency_days::integer as recency_days,
+    frequency,
+    monetary,
+    lifetime_orders,
+    lifetime_value,
+    recency_score::integer as recency_score,
+    frequency_score::integer as frequency_score,
+    monetary_score::integer as monetary_score,
+    engagement_score,
+    churn_probability,
+    coalesce(classes.rfm_class, 'no_orders') as rfm_class,
+    coalesce(classes.name_en, 'No orders yet') as rfm_class_name_en,
+    coalesce(classes.name_zh, '未下单') as rfm_class_name_zh,
+    value_tier,
+    ecommerce_stage,
+    high_ticket_stage,
+    activity_stage,
+    ecommerce_stage as lifecycle_stage
+from staged
+left join classes using (recency_high, frequency_high, monetary_high);
+
+copy (from customer_segments order by customer_id)
+to $segments_file (format parquet, compression zstd);
+
+create temp table habits as
+select
+    customer_id,
+    order_hour,
+    channel,
+    count(*) as orders
+from orders
+where is_valid and order_date > date $day - 365
+group by all;
+
+copy (
+    with
+    said as (
+        select customer_id, tag_id, null::varchar as tag_value, agrees_with || ' is ' || agrees_value as evidence
+        from (
+            unpivot customer_segments
+            on rfm_class, ecommerce_stage, high_ticket_stage, activity_stage, value_tier
+            into name agrees_with value agrees_value
+        )
+        join dictionary using (agrees_with, agrees_value)
+
+        union all
+
+        select
+            customer_id,
+            case when lifetime_orders > 0 then 'has_ordered' else 'never_ordered' end,
+            null,
+            lifetime_orders || ' valid orders'
+        from customer_segments
+
+        union all
+
+        select
+            customer_id,
+            case
+                when coupon_orders >= 0.50 * frequency then 'coupon_lover'
+                when coupon_orders >= 0.10 * frequency then 'coupon_user'
+                else 'coupon_indifferent'
+            end,
+            null,
+            coupon_orders || ' of ' || frequency || ' orders in the window with a coupon'
+        from customer_orders
+        where frequency >= 3
+
+        union all
+
+        select
+            customer_id,
+            case when in_band >= 0.50 * in_window then 'hours_' || hour_band else 'hours_mixed' end,
+            null,
+            in_band || ' of ' || in_window || ' orders in the window in the ' || hour_band
+        from (
+            select
+                customer_id,
+                hour_band,
+                in_band,
+                sum(in_band) over (partition by customer_id) as in_window,
+                row_number() over (partition by customer_id order by in_band desc, hour_band) as band_rank
+            from (
+                select customer_id, hour_band, sum(orders) as in_band
+                from habits join bands on order_hour = bands.hour
+                semi join (select customer_id from customer_orders where frequency >= 3) using (customer_id)
+                group by all
+            )
+        )
+        where band_rank = 1
+
+        union all
+
+        select customer_id, 'main_channel', channel, orders || ' orders in the window'
+        from (
+            select
+                customer_id,
+                channel,
+                sum(orders) as orders,
+                row_number() over (partition by customer_id order by sum(orders) desc, channel) as channel_rank
+            from habits
+            where channel is not null
+            group by customer_id, channel
+        )
+        where channel_rank = 1
+
+        union all
+
+        select customer_id, 'region', newest.region, 'given by the shop' from attributes where newest.region is not null
+
+        union all
+
+        select customer_id, 'source_channel', newest.channel, 'given by the shop'
+        from attributes
+        where newest.channel is not null
+    )
+
+    select
+        customer_id,
+        date $day as as_of_date,
+        tag_id,
+        dictionary.tag_group,
+        tag_value,
+        'automatic' as source,
+        evidence
+    from said join dictionary using (tag_id)
+    order by customer_id, tag_id
+) to $tags_file (format parquet, compression zstd);
+
+copy (
+    with
+    plays as (
+        select found.rfm_class, found.activity_stage, action_en, action_zh
+        from (select distinct rfm_class, activity_stage from customer_segments) as found
+        join playbook
+            on playbook.rfm_class = found.rfm_class
+                and (playbook.activity_stage is null or playbook.activity_stage = found.activity_stage)
+        qualify row_number() over (
+            partition by found.rfm_class, found.activity_stage
+            order by playbook.activity_stage is null, priority, playbook_id
+        ) = 1
+    )
+
+    select
+        customer_id,
+        as_of_date,
+        row_number() over (order by segments.churn_probability desc, segments.monetary desc, customer_id)::integer
+            as rank,
+        segments.churn_probability,
+        rfm_class,
+        value_tier,
+        segments.monetary,
+        coalesce(nullif(concat_ws(
+            '; ',
+            case
+                when gaps > 0 and silence_days > 2 * rhythm_days
+                    then 'silence_exceeds_rhythm: ' || silence_days || ' days without an order, usually one every '
+                        || rhythm_days || ' days'
+            end,
+            case
+                when segments.lifetime_orders = 1 then 'single_order: ordered once, ' || silence_days || ' days ago'
+            end,
+            case
+                when refunded_orders > 0
+                    then 'refunds: ' || refunded_orders || ' orders with a refund in the window'
+            end,
+            case
+                when date $day - last_action_date >= 90
+                    then 'interactions_stopped: ' || (date $day - last_action_date)
+                        || ' days since the last interaction of their own'
+            end
+        ), ''), 'within_rhythm: ' || silence_days || ' days since the last order, expected every ' || rhythm_days
+        || ' days') as reasons,
+        action_en as suggested_action,
+        action_zh as suggested_action_zh
+    from customer_segments as segments
+    join churn using (customer_id)
+    join customer_orders using (customer_id)
+    left join customer_interactions using (customer_id)
+    left join plays using (rfm_class, activity_stage)
+    order by customer_id
+) to $risk_file (format parquet, compression zstd);
+
+copy (
+    select
+        customer_id,
+        date $day as as_of_date,
+        365 as horizon_days,
+        (alive * 365 / rhythm_days)::decimal(18, 6) as expected_orders,
+        (lifetime_value / lifetime_orders)::decimal(18, 2) as expected_order_value,
+        (0.95 * alive * 365 / rhythm_days * lifetime_value / lifetime_orders)::decimal(18, 2) as expected_value,
+        (0.5 * alive * 365 / rhythm_days * lifetime_value / lifetime_orders)::decimal(18, 2) as expected_value_low,
+        (1.5 * alive * 365 / rhythm_days * lifetime_value / lifetime_orders)::decimal(18, 2) as expected_value_high,
+        alive::decimal(18, 6) as alive_probability,
+        'formula' as method
+    from churn join customer_orders using (customer_id)
+    order by customer_id
+) to $value_file (format parquet, compression zstd);
+
+copy (
+    select
+        date $day as as_of_date,
+        measure,
+        'quantile' as method,
+        'mean_score' as high_rule,
+        cutoff[1]::decimal(18, 2) as cutoff_1,
+        cutoff[2]::decimal(18, 2) as cutoff_2,
+        cutoff[3]::decimal(18, 2) as cutoff_3,
+        cutoff[4]::decimal(18, 2) as cutoff_4,
+        mean_score,
+        mean_value,
+        means.customers as scored_customers,
+        found.customers as customers_in_window
+    from (
+        select 'recency' as measure, recency::decimal(18, 2)[] as cutoff, recency_mean as mean_value, customers
+        from cutoffs
+        union all
+        select 'frequency', frequency::decimal(18, 2)[], frequency_mean, customers from cutoffs
+        union all
+        select 'monetary', monetary::decimal(18, 2)[], monetary_mean, customers from cutoffs
+    ) as found
+    join (
+        unpivot (select recency, frequency, monetary from means) on recency, frequency, monetary
+        into name measure value mean_score
+    ) using (measure)
+    cross join means
+    order by measure
+) to $cutoffs_file (format parquet, compression zstd);
+
+copy (
+    select
+        date $day as as_of_date,
+        'formula' as candidate,
+        null::date as trained_at,
+        90 as horizon_days,
+        true as is_used,
+        'nothing is trained' as reason,
+        null::double as auc,
+        null::double as log_loss,
+        null::double as brier
+) to $card_file (format parquet, compression zstd);

@@ -1,0 +1,252 @@
+"""The benchmark measures what it says, on work that is the same on both sides."""
+
+import copy
+import json
+import platform
+import sys
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from bench.__main__ import measure
+from bench.comparison import compared
+from bench.largefile import land_large_file
+from bench.lower_bound import Floor
+from bench.measure import CommandFailed, bytes_on_disk, measured
+from bench.report import page, told
+from bench.shops import SIZES, GeneratedShop, tenth_of_history, whole_history
+from bench.targets import COUNTED, total, verdicts
+
+MIB = 1 << 20
+STEPS = {*COUNTED, "report"}
+FIGURES = {
+    "seconds", "cpu_seconds", "peak_memory_bytes", "read_bytes", "written_bytes", "disk_read_bytes",
+    "disk_written_bytes",
+}  # fmt: skip
+# In a child: holds 150 MiB, works, and writes 8 MiB; the parent only waits for it.
+HUNGRY_CHILD = """
+import subprocess, sys
+subprocess.run([sys.executable, '-c', '''
+import sys, time
+held = bytearray(150 << 20)
+started = time.process_time()
+while time.process_time() - started < 0.5:
+    pass
+open(sys.argv[1], 'wb').write(bytes(8 << 20))
+''', sys.argv[1]], check=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory):
+    """One run at a tiny size: work folder, results folder, result."""
+    work, results = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("results")
+    return work, results, measure(SIZES["XS"], work, results, parts=("days", "training", "rfm"))
+
+
+# -- measuring
+
+
+def test_a_process_is_measured_with_all_it_starts(tmp_path):
+    took = measured([sys.executable, "-c", HUNGRY_CHILD, str(tmp_path / "written")], tmp_path / "log")
+    assert took.seconds > 0.5
+    assert took.cpu_seconds > 0.5
+    assert took.peak_memory_bytes > 150 * MIB
+    assert 8 * MIB <= took.written_bytes < 9 * MIB
+
+
+def test_read_bytes_count_what_came_from_memory(tmp_path):
+    (tmp_path / "large").write_bytes(bytes(20 * MIB))
+    took = measured([sys.executable, "-c", f"open({str(tmp_path / 'large')!r}, 'rb').read()"], tmp_path / "log")
+    assert 20 * MIB <= took.read_bytes < 30 * MIB
+
+
+def test_a_failed_command_ends_the_measuring_with_what_it_said_last(tmp_path):
+    (tmp_path / "log").write_text("of an earlier command\n", encoding="utf-8")
+    with pytest.raises(CommandFailed, match=r"ended with 3:\nno such day$") as failed:
+        measured([sys.executable, "-c", "print('no such day'); raise SystemExit(3)"], tmp_path / "log")
+    assert "earlier" not in str(failed.value)
+
+
+def test_a_file_with_two_names_lies_on_disk_once(tmp_path):
+    (tmp_path / "one").write_bytes(bytes(1000))
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "other").hardlink_to(tmp_path / "one")
+    assert bytes_on_disk(tmp_path) == 1000
+
+
+# -- a whole run
+
+
+def test_every_step_has_all_figures(benchmark):
+    _, _, result = benchmark
+    for part in ("first", "day"):
+        assert set(result[part]["steps"]) == STEPS
+        assert set(result[part]["floor"]) == {"land", "tables"}
+        for took in (*result[part]["steps"].values(), *result[part]["floor"].values()):
+            assert set(took) >= FIGURES
+            assert min(took["seconds"], took["cpu_seconds"], took["peak_memory_bytes"], took["written_bytes"]) > 0
+        assert min(result[part]["on_disk"][place] for place in ("lake", "state", "builds", "published")) > 0
+    assert set(result["training"]["build"]) >= FIGURES
+    assert all(took["task_seconds"] > 0 for took in result["rfm"]["by_name"].values())
+
+
+def test_the_floor_gives_the_numbers_that_are_published(benchmark):
+    """No model is trained on so short a history, so that the churn table can be compared, too."""
+    _, _, result = benchmark
+    check = result["floor check"]
+    assert check["rows_that_differ"] == {"customer_segments": 0, "customer_tags": 0, "rfm_cutoffs": 0, "churn_risk": 0}
+    assert check["rows"]["customer_segments"] == 800
+    assert check["rows"] == {table: check["rows_published"][table] for table in check["rows"]}
+
+
+def test_a_floor_with_other_numbers_is_noticed(benchmark):
+    """Set against the day before, each table differs."""
+    work, _, _ = benchmark
+    shop = GeneratedShop.at(work / "shop-XS")
+    eve = (work / "home" / "published" / "days" / str(shop.eve)).resolve()
+    found = Floor(shop, work / "floor", work / "log").differences(eve)
+    assert set(found) == {"customer_segments", "customer_tags", "rfm_cutoffs", "churn_risk"}
+    assert min(found.values()) > 0
+
+
+def test_the_floor_lands_what_landing_lands(benchmark):
+    """It keeps rows that are twice in a file, landing refuses the older one; nothing else differs."""
+    from pyarrow import parquet
+
+    work, _, _ = benchmark
+    shop = GeneratedShop.at(work / "shop-XS")
+    floor = Floor(shop, work / "floor-again", work / "log")
+    floor.land(shop.last)
+    landed = {}
+    for table in ("orders", "interactions", "customers"):
+        files = (work / "floor-again" / "lake" / table / f"received_date={shop.last}").glob("*.parquet")
+        manifest = json.loads((work / "home" / "lake" / "landings" / table / f"{shop.last}.json").read_text("utf-8"))
+        twice = manifest["reasons"].get("duplicate_in_day", 0)
+        landed[table] = manifest["rows_landed"]
+        assert sum(parquet.read_metadata(path).num_rows for path in files) == landed[table] + twice
+    assert min(landed["orders"], landed["interactions"]) > 0
+
+
+def test_the_models_score_as_the_plain_query_does(benchmark):
+    _, _, result = benchmark
+    race = result["rfm"]
+    assert race["rows"] == 20_000
+    assert race["customers"] > 1000
+    assert race["customers_scored_differently"] == 0
+    assert {"plain DuckDB query", "Strataflow's queries", "polars", "pandas, qcut"} <= set(race["by_name"])
+
+
+def test_the_result_is_kept_as_data_page_and_chart(benchmark):
+    _, results, result = benchmark
+    assert json.loads((results / "XS.json").read_text("utf-8")) == result
+    text = (results / "XS.md").read_text("utf-8")
+    assert "| build |" in text
+    assert "XS.svg" in text
+    assert "seconds, whole processes" in (results / "XS.svg").read_text("utf-8")
+
+
+def test_a_result_names_no_place_on_the_machine(benchmark):
+    work, results, _ = benchmark
+    checkout = Path(__file__).parents[1]
+    for path in results.iterdir():
+        text = path.read_text("utf-8")
+        for name in (str(work), str(results), str(checkout), str(Path.home()), platform.node(), sys.prefix):
+            assert f"{name}/" not in text
+            assert f'"{name}"' not in text
+
+
+# -- targets and comparison
+
+
+def scaled(result, factor):
+    """The result with the build of the one more day ``factor`` times as long."""
+    other = copy.deepcopy(result)
+    other["day"]["steps"]["build"]["seconds"] *= factor
+    return other
+
+
+def test_a_target_is_judged_at_its_size_only(benchmark):
+    _, _, result = benchmark
+    name = "one more day : first run"
+    small = {verdict.target: verdict for verdict in verdicts(result)}
+    assert small[name].is_met is None
+    large = copy.deepcopy(result) | {"size": "L"}
+    for steps, seconds in (("first", 100.0), ("day", 20.0)):
+        for step in COUNTED:
+            large[steps]["steps"][step]["seconds"] = seconds
+    met = {verdict.target: verdict for verdict in verdicts(large)}
+    assert (met[name].found, met[name].is_met) == (0.2, True)
+    missed = {verdict.target: verdict for verdict in verdicts(scaled(large, 1.1))}
+    assert missed[name].is_met is False
+
+
+def test_what_was_not_measured_has_no_verdict(benchmark):
+    _, _, result = benchmark
+    names = {verdict.target for verdict in verdicts(result)}
+    assert "one more day as one command" not in names
+    assert "peak memory of any step" in names
+
+
+def test_the_report_page_of_a_day_is_not_counted(benchmark):
+    _, _, result = benchmark
+    steps = result["day"]["steps"]
+    everything = sum(took["seconds"] for took in steps.values())
+    assert total(steps) == pytest.approx(everything - steps["report"]["seconds"])
+
+
+def test_a_comparison_tells_how_many_times_as_long_each_step_took(benchmark):
+    _, _, before = benchmark
+    now = scaled(before, 2.5)
+    found = compared(now, before)
+    assert found["commit"] == before["commit"]
+    assert found["is_same_machine"]
+    assert found["ratios"]["day / steps / build"] == 2.5
+    assert {ratio for name, ratio in found["ratios"].items() if name != "day / steps / build"} == {1.0}
+    assert not any("extra" in name for name in found["ratios"])
+    with_it = now | {"compared_with": found}
+    assert "| day / steps / build | 2.50 |" in page(with_it, verdicts(with_it))
+    assert "day / steps / build: 2.50" in told(with_it, verdicts(with_it))
+
+
+def test_a_comparison_leaves_out_what_only_one_result_has_and_names_another_machine(benchmark):
+    _, _, before = benchmark
+    now = copy.deepcopy(before)
+    del now["rfm"]
+    now["machine"]["cores"] += 1
+    found = compared(now, before)
+    assert not found["is_same_machine"]
+    assert not any(name.startswith("rfm") for name in found["ratios"])
+    assert "another machine" in page(now | {"compared_with": found}, [])
+
+
+# -- shops
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_tenth_of_the_history_has_the_same_volume_a_day_and_the_same_last_day(name):
+    whole, tenth = whole_history(SIZES[name]), tenth_of_history(SIZES[name])
+    assert int(tenth["days"]) == round(int(whole["days"]) / 10)
+    last = [date.fromisoformat(shop["start"]) + timedelta(days=int(shop["days"])) for shop in (whole, tenth)]
+    assert last[0] == last[1]
+    assert whole.get("customers") == tenth.get("customers")
+    for table in ("orders", "interactions"):
+        if table in whole:
+            volumes = [int(shop[table]) / int(shop["days"]) for shop in (whole, tenth)]
+            assert volumes[0] == pytest.approx(volumes[1], rel=0.01)
+
+
+# -- large files
+
+
+def test_memory_of_a_landing_does_not_grow_with_the_file(tmp_path):
+    """Three times the file, no more memory than a few blocks; DuckDB is held to 64 MiB so that both files exceed it."""
+    small, large = (
+        land_large_file(tmp_path, tmp_path / "log", size * MIB, limit_bytes=1 << 30, duckdb_bytes=64 * MIB)
+        for size in (60, 180)
+    )
+    assert large["file_bytes"] - small["file_bytes"] > 110 * MIB
+    assert large["rows"] > 2.7 * small["rows"]
+    assert large["peak_memory_bytes"] - small["peak_memory_bytes"] < 40 * MIB
+    assert large["peak_memory_bytes"] < 640 * MIB
