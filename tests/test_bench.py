@@ -15,7 +15,7 @@ from bench.largefile import land_large_file
 from bench.lower_bound import Floor
 from bench.measure import CommandFailed, bytes_on_disk, measured
 from bench.report import page, told
-from bench.shops import SIZES, GeneratedShop, tenth_of_history, whole_history
+from bench.shops import SIZES, GeneratedShop, growth_pair
 from bench.targets import COUNTED, total, verdicts
 
 MIB = 1 << 20
@@ -226,7 +226,7 @@ def test_a_comparison_leaves_out_what_only_one_result_has_and_names_another_mach
 
 @pytest.mark.parametrize("name", SIZES)
 def test_a_tenth_of_the_history_has_the_same_volume_a_day_and_the_same_last_day(name):
-    whole, tenth = whole_history(SIZES[name]), tenth_of_history(SIZES[name])
+    whole, tenth = growth_pair(SIZES[name]).values()
     assert int(tenth["days"]) == round(int(whole["days"]) / 10)
     last = [date.fromisoformat(shop["start"]) + timedelta(days=int(shop["days"])) for shop in (whole, tenth)]
     assert last[0] == last[1]

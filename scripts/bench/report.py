@@ -115,12 +115,16 @@ def _apart(results: dict[str, Any]) -> str:
             f"{extra['seconds']:.1f} s more ({extra['cpu_seconds']:.1f} CPU seconds). The first run trains, too."
         )
     if "growth" in results:
-        short = results["growth"]
+        pair = results["growth"]
+        seconds = {
+            name: ", ".join(f"{step} {shop['steps'][step]['seconds']:.1f}" for step in COUNTED)
+            for name, shop in pair.items()
+        }
         lines.append(
-            f"- **With a tenth of the history** ({short['days']} days, same customers and volume a day) one more day "
-            f"takes {total(short['steps']):.1f} s: "
-            + ", ".join(f"{step} {short['steps'][step]['seconds']:.1f}" for step in COUNTED)
-            + ". So short a history trains no churn model; its customers get the estimate."
+            f"- **One more day after {pair['history']['days']} days of history** takes "
+            f"{total(pair['history']['steps']):.1f} s ({seconds['history']}), **after {pair['tenth']['days']} days** "
+            f"{total(pair['tenth']['steps']):.1f} s ({seconds['tenth']}), with the same customers and volume a day: "
+            f"{results['size']}'s volume, a tenth of its customers."
         )
     if "overhead" in results:
         command, scheduled = results["overhead"]["command line"], results["overhead"]["airflow"]

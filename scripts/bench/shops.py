@@ -29,6 +29,8 @@ class Size:
         rfm_rows: order rows that the rivals score.
         days: length of the history.
         rfm_runs: how often each rival scores them; the fastest counts.
+        growth_customers: customers of the two shops that differ in the length of their history alone; a tenth of
+            the size's, so that most have ordered within the short one, too.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Size:
     rfm_rows: int
     days: int = DAYS
     rfm_runs: int = 3
+    growth_customers: int = 400
 
     @property
     def first(self) -> date:
@@ -46,9 +49,9 @@ class Size:
 SIZES = {
     # For tests: too small to learn a churn model from, and for a limit on the share of refused rows.
     "XS": Size("XS", {"customers": "800", "orders": "6000", "interactions": "9000", "dirt": "0"}, 20_000, 120, 1),
-    "S": Size("S", {"size": "S"}, 200_000),
-    "M": Size("M", {"size": "M"}, 5_000_000),
-    "L": Size("L", {"size": "L"}, 5_000_000),
+    "S": Size("S", {"size": "S"}, 200_000, growth_customers=2_000),
+    "M": Size("M", {"size": "M"}, 5_000_000, growth_customers=20_000),
+    "L": Size("L", {"size": "L"}, 5_000_000, growth_customers=200_000),
 }
 
 
@@ -91,17 +94,25 @@ def whole_history(size: Size) -> dict[str, str]:
     return {**size.options, "days": str(size.days), "start": str(size.first), "seed": str(SEED)}
 
 
-def tenth_of_history(size: Size) -> dict[str, str]:
-    """The same customers and the same volume a day, the last tenth of the days."""
-    days = round(size.days / TENTHS)
+def growth_pair(size: Size) -> dict[str, dict[str, str]]:
+    """Options of two shops of the same customers and volume a day: the whole ``history`` and its last ``tenth``.
+
+    All customers are there from the first day on. Were there too many of them to order within
+    the tenth, the long shop would have more customers to score and not only more history.
+    """
+    lengths = {"history": size.days, "tenth": round(size.days / TENTHS)}
+    return {name: _of_length(size, days) for name, days in lengths.items()}
+
+
+def _of_length(size: Size, days: int) -> dict[str, str]:
     # A size is customers and a volume per day; totals have to be cut to keep the volume.
     totals = {
         name: str(round(int(total) * days / size.days))
         for name, total in size.options.items()
         if name in ("orders", "interactions")
     }
-    start = LAST_DAY - timedelta(days=days - 1)
-    return {**size.options, **totals, "days": str(days), "start": str(start), "seed": str(SEED)}
+    own = {"customers": str(size.growth_customers), "founders": "1", "seed": str(SEED)}
+    return {**size.options, **totals, **own, "days": str(days), "start": str(LAST_DAY - timedelta(days=days - 1))}
 
 
 def rfm_orders(size: Size) -> dict[str, str]:

@@ -13,7 +13,7 @@ from bench.measure import bytes_on_disk
 from bench.overhead import overhead
 from bench.pipeline import COMMAND, Pipeline
 from bench.rivals import race
-from bench.shops import GeneratedShop, Size, prepare, tenth_of_history, whole_history
+from bench.shops import GeneratedShop, Size, growth_pair, prepare, whole_history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -122,15 +122,17 @@ class Suite:
         return {"build": build, "extra": extra}
 
     def _growth(self) -> dict[str, Any]:
-        """The one more day of a shop whose history is a tenth, at the same daily volume."""
-        options = tenth_of_history(self.size)
-        shop, _ = prepare(COMMAND, self.work / f"shop-{self.size.name}-tenth", options, self.log)
-        pipeline = Pipeline(shop, self._emptied("home-tenth"), self.log)
-        self.say(f"A tenth of the history: {shop.first} to {shop.eve}")
-        first = pipeline.day(shop.eve, since=shop.first)
-        self.say("  one more day")
-        steps = pipeline.day(shop.last)
-        return {"days": int(options["days"]), "first": first, "steps": steps, "rows": pipeline.rows(shop.last)}
+        """The one more day of two shops that differ in the length of their history alone."""
+        found: dict[str, Any] = {}
+        for name, options in growth_pair(self.size).items():
+            shop, _ = prepare(COMMAND, self.work / f"shop-{self.size.name}-{name}", options, self.log)
+            pipeline = Pipeline(shop, self._emptied(f"home-{name}"), self.log)
+            self.say(f"Growth, {options['days']} days: {shop.first} to {shop.eve}")
+            pipeline.day(shop.eve, since=shop.first)
+            self.say("  one more day")
+            steps = pipeline.day(shop.last)
+            found[name] = {"days": int(options["days"]), "steps": steps, "rows": pipeline.rows(shop.last)}
+        return found
 
     def _emptied(self, name: str, keeping: str | None = None) -> Path:
         """A folder below ``work`` without what an earlier run left, but for entries that begin with ``keeping``."""

@@ -70,8 +70,9 @@ def _peak(results: Results) -> float:
     return max(step["peak_memory_bytes"] for step in steps) / GIB
 
 
-def _task(results: Results, name: str) -> float:
-    return results["rfm"]["by_name"][name]["task_seconds"]
+def _scoring(results: Results, name: str) -> float:
+    """Seconds of the whole process: start, imports, reading, scoring."""
+    return results["rfm"]["by_name"][name]["seconds"]
 
 
 TARGETS = (
@@ -83,8 +84,8 @@ TARGETS = (
     Target("peak memory of any step", _peak, 8, "GiB", ("L",)),
     Target(
         "one more day, history ten times as long : a tenth",
-        lambda r: total(r["day"]["steps"]) / total(r["growth"]["steps"]),
-        1.3, "×", ("L",),
+        lambda r: total(r["growth"]["history"]["steps"]) / total(r["growth"]["tenth"]["steps"]),
+        1.3, "×", ("S", "M", "L"),
     ),
     Target(
         "gates : one more day",
@@ -97,12 +98,12 @@ TARGETS = (
     ),
     Target(
         "RFM, pymc-marketing : Strataflow's queries",
-        lambda r: _task(r, "pymc-marketing") / _task(r, "Strataflow's queries"),
+        lambda r: _scoring(r, "pymc-marketing") / _scoring(r, "Strataflow's queries"),
         5, "×", ("M", "L"), at_least=True,
     ),
     Target(
         "RFM, Strataflow's queries : plain DuckDB query",
-        lambda r: _task(r, "Strataflow's queries") / _task(r, "plain DuckDB query"), 1.2, "×", ("M", "L"),
+        lambda r: _scoring(r, "Strataflow's queries") / _scoring(r, "plain DuckDB query"), 1.2, "×", ("M", "L"),
     ),
     Target(
         "1 GiB of CSV lands, peak memory", lambda r: r["large file"]["peak_memory_bytes"] / GIB, 1, "GiB",
