@@ -61,7 +61,11 @@ def segment_customers():
     def publish(**context):
         return orchestration.publish(context)
 
-    @task(pool=WRITER_POOL, task_display_name="Report", doc_md="The page at `published/report/index.html`.")
+    @task(
+        pool=WRITER_POOL,
+        task_display_name="Report",
+        doc_md="`published/report/index.html`; after a month's last day also `published/scorecard`.",
+    )
     def report(**context):
         return orchestration.report(context)
 

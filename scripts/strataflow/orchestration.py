@@ -310,10 +310,23 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def report(context: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the page about the version that readers see."""
+    """Write the page about the version that readers see and, on a month's last day, the scorecard.
+
+    While later days have landed and wait for their segments, as in a backfill, both are left
+    to the last of them: each day's would be replaced within the minute.
+    """
+    from strataflow.run import most_recent_landed_day
+    from strataflow.scorecard import is_due
+
+    day = day_of(context)
     with _steps(context, writes=True) as steps:
-        written = steps.report()
-    return {"day": str(day_of(context)), "written": written}
+        at = steps.deployment
+        later = most_recent_landed_day(at.home)
+        is_last = later <= day
+        written = steps.report() if is_last else False
+        scored = steps.scorecard(day).path.name if is_last and is_due(at.home, at.project, day) else None
+    result = {"day": str(day), "written": written, "scorecard": scored}
+    return result | ({"note": f"the page is left to the run of {later}"} if later > day else {})
 
 
 def summarise(context: Mapping[str, Any]) -> dict[str, Any]:
