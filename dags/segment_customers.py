@@ -65,7 +65,7 @@ def segment_customers():
     @task(
         pool=WRITER_POOL,
         task_display_name="History and report",
-        doc_md="Snapshots, moves and causes in `published/history`; the page at `published/report/index.html`.",
+        doc_md="`published/history` and `published/report`; after a month's last day also `published/scorecard`.",
     )
     def report(**context):
         return orchestration.report(context)

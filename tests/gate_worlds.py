@@ -229,7 +229,8 @@ def _make_segments(build: duckdb.DuckDBPyConnection, as_of: date) -> None:
                 when lifetime_orders >= 5 then 'super' when lifetime_orders >= 2 then 'repeat'
                 when lifetime_orders = 1 then 'first_order' else 'stranger'
             end as high_ticket_stage,
-            {list(STAGES)}[1 + number % 4] as activity_stage
+            {list(STAGES)}[1 + number % 4] as activity_stage,
+            false as is_holdout
         from (select *, substr(customer_id, 2)::integer as number from int_customers_known)
         left join summed using (customer_id)
         cross join classes
@@ -270,7 +271,7 @@ def _make_lists(build: duckdb.DuckDBPyConnection, as_of: date) -> None:
             row_number() over (order by churn_probability desc, monetary desc, customer_id)::integer as rank,
             churn_probability, rfm_class, value_tier, monetary, 'single_order: ordered once' as reasons,
             'Call' as suggested_action
-        from customer_segments where last_order_date is not null;
+        from customer_segments where last_order_date is not null and not is_holdout;
         create table rfm_cutoffs as
         select
             date '{as_of}' as as_of_date, measure, 'quantile' as method, 1::decimal(18, 2) as cutoff_1,

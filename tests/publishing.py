@@ -45,6 +45,7 @@ def make_build(home: Home, as_of: date, *, customers: int = 500, content: int = 
         "known_at": str(as_of),
         "shop": {"name": "corner shop", "time_zone": "UTC", "currency": "EUR"},
         "rules_hash": f"rules{content}",
+        "rules": {"files": {}, "vars": {}},
         "expectations_hash": "expected",
         "code_version": "test",
         "cutoffs": {"recency": ["1.00"]},

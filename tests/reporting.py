@@ -169,7 +169,8 @@ def _meta(shop: Shop, as_of: date) -> dict[str, Any]:
     return {
         "build_id": f"{shop.name[:3]}-{as_of}", "as_of": str(as_of), "known_at": str(as_of),
         "shop": {"name": shop.name, "time_zone": "UTC", "currency": "EUR"},
-        "rules_hash": "rules" * 12, "expectations_hash": "expected", "code_version": "test", "fingerprint": f"{as_of}",
+        "rules_hash": "rules" * 12, "rules": {"files": {}, "vars": {}}, "expectations_hash": "expected",
+        "code_version": "test", "fingerprint": f"{as_of}",
         "cutoffs": {}, "inputs": {}, "published": {table: {"key": key} for table, key in PUBLISHED.items()},
     }  # fmt: skip
 

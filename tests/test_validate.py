@@ -238,6 +238,7 @@ def test_a_fault_in_the_build_is_stopped_and_named(name, build, home, tmp_path):
         ("scores_are_there_exactly_for_customers_with_an_order", "update customer_segments set recency_score = 1"),
         ("every_order_received_is_in_the_ledger", f"insert into int_order_ledger_appended from int_order_ledger {ONE}"),
         ("churn_risk_lists_exactly_the_customers_with_an_order", f"update churn_risk set customer_id = 'c39' {ONE}"),
+        ("churn_risk_lists_exactly_the_customers_with_an_order", f"update customer_segments set is_holdout = 1 {ONE}"),
         ("churn_risk_ranks_count_from_1_without_gaps", "update churn_risk set rank = 4 where rank = 5"),
         ("churn_risk_ranks_count_from_1_without_gaps", "update churn_risk set rank = rank - 1"),
         ("tags_have_a_value_where_the_dictionary_says_so", "update customer_tags set tag_value = 'x'"),

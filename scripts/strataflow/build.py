@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -21,6 +22,7 @@ from strataflow import engines, ledger, totals
 from strataflow.dbt_call import Progress, manifest
 from strataflow.durable import json_text, sync, write_json
 from strataflow.engines import Engine, Work
+from strataflow.engines import duckdb as duckdb_engine
 from strataflow.errors import UsageError
 from strataflow.home import Home
 from strataflow.lake import Received, received
@@ -35,6 +37,7 @@ from strataflow.rules import (
     totals_rules_hash,
     variables,
 )
+from strataflow.rules import listed as listed_rules
 from strataflow.sources import Shop
 
 SCHEMA_VERSION = 1
@@ -153,10 +156,42 @@ def bring_ledgers_up(home: Home, project: Project, shop: Shop, known: Received) 
     rules = ledger_rules_hash(project, shop.currency)
     valid = ledger.valid_through(ledger.kept(home, rules), known)
     if valid is None or valid < known.known_at:
-        _, computing = engines.chosen(None)
-        with computing.ready(home, home.scratch):
-            _build_ledgers(home, project, shop, computing, known)
+        _build_ledgers(home, project, shop, duckdb_engine, known)
     return ledger.kept(home, rules)
+
+
+def build_models(
+    home: Home,
+    project: Project,
+    shop: Shop,
+    as_of: date,
+    models: Sequence[str],
+    scratch: Path,
+) -> Path:
+    """Build only ``models``, and what they read, as of a day and known by then, without a trained model in force.
+
+    DuckDB builds them whatever builds the days: views and seeds are wanted, too, and results agree.
+
+    Returns:
+        The database file, in ``scratch``, which is emptied first and is the caller's to remove.
+
+    Raises:
+        InputError: nothing has been landed by then.
+        StepFailed: a model failed.
+    """
+    known, rules = received(home, as_of), ledger_rules_hash(project, shop.currency)
+    valid = ledger.valid_through(ledger.kept(home, rules), known)
+    if valid is None or valid < as_of:
+        # Kept, so that the next day asked for finds the ledgers there.
+        _build_ledgers(home, project, shop, duckdb_engine, known)
+        valid = ledger.valid_through(ledger.kept(home, rules), known)
+    settled = totals.kept(home, known, as_of, totals_rules_hash(project, shop.currency))
+    run_vars = _run_vars(home, shop, as_of, known, valid) | {"kept_totals": settled.dbt_var() if settled else None}
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    work = Work(home, project, run_vars, scratch)
+    duckdb_engine.build_tables(work, select=[f"+{model}" for model in models], tests=False)
+    return work.database
 
 
 def _fingerprint(project: Project, shop: Shop, as_of: date, known: Received) -> str:
@@ -196,6 +231,9 @@ def _describe(project: Project, home: Home, shop: Shop, as_of: date, known: Rece
         cutoffs = connection.execute(
             "select measure, cutoff_1, cutoff_2, cutoff_3, cutoff_4, mean_score from rfm_cutoffs order by measure"
         ).fetchall()
+        held_out, unlisted = connection.execute(
+            "select count(*), count(churn_probability) from customer_segments where is_holdout"
+        ).fetchone()
     fingerprint = _fingerprint(project, shop, as_of, known)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -205,12 +243,14 @@ def _describe(project: Project, home: Home, shop: Shop, as_of: date, known: Rece
         "known_at": str(known.known_at),
         "shop": {"name": shop.name, "time_zone": shop.time_zone, "currency": shop.currency},
         "rules_hash": rules_hash(project),
+        "rules": listed_rules(project),
         "expectations_hash": expectations_hash(project),
         "code_version": code_version(project),
         "cutoffs": {
             measure: {"cutoffs": [str(value) for value in values if value is not None], "mean_score": str(mean)}
             for measure, *values, mean in cutoffs
         },
+        "holdout": {"customers": held_out, "kept_out_of_churn_risk": unlisted},
         "tables": rows,
         "published": published,
         "inputs": {

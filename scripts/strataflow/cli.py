@@ -317,6 +317,76 @@ def publish(obj: dict[str, Any], day: date | None, known_at: date | None, **at: 
     _show_published(obj, "publish", done, summary.collect(home, done.path, first=day))
 
 
+@cli.command(
+    epilog="""\b
+Examples:
+  strataflow scorecard                                  the months up to the most recent landed day
+  strataflow scorecard --date 2017-12-31
+"""
+)
+@recent_date
+@location
+@waiting
+@shared
+@click.pass_obj
+def scorecard(obj: dict[str, Any], day: date | None, **at: Any) -> None:
+    """Tell month by month whether the segmentation works.
+
+    Moves on the ladders, the customer base, lifetime value, the top 20%, retention by class, what a
+    class earned after it was assigned, and what treating customers changed against the holdout.
+    Published as published/scorecard; made anew only if data, rules or code have changed.
+    """
+    from strataflow.scorecard.told import collect, render
+
+    with _recorded(obj, "scorecard", day, {}, **at) as steps:
+        made = steps.scorecard(date.fromisoformat(steps.log.record["as_of"]))
+    document = {"ok": True, "command": "scorecard", "changed": made.changed, **collect(made.path, made.manifest)}
+    _screen(obj).result(document, lambda console: render(document, console))
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  strataflow diff                                       the edited rules beside what readers see
+  strataflow diff --against 2017-12-30 --html preview.html
+"""
+)
+@click.option(
+    "--against",
+    metavar="DATE|VERSION",
+    help="The published day or version to compare with.  [default: what published/current shows]",
+)
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write a page, one file.")
+@location
+@shared
+@click.pass_obj
+def diff(obj: dict[str, Any], against: str | None, html: Path | None, home: Path | None, sources: Path | None) -> None:
+    """Tell who would move if the rules were published as they are now.
+
+    Builds the working tree's seeds, vars and models beside a published version, for the same day
+    and data, and compares the two: customers and revenue by from and to, the largest movers, tags
+    gained and lost. Publishes nothing and leaves what the home keeps as it is. Moves are no error.
+    """
+    from strataflow.home import Home
+    from strataflow.preview import preview, published, write_page
+    from strataflow.preview.told import render
+    from strataflow.project import Project
+    from strataflow.sources import load_sources
+
+    screen = _screen(obj)
+    screen.log_to_stderr()
+    at, project = Home.at(home), Project.locate()
+    obj["home"] = at
+    shop = load_sources(sources, project).shop if sources else None
+    with screen.progress() as progress:
+        found = preview(at, project, published(at, against), shop, progress=progress)
+    if html:
+        found["page"] = str(write_page(found, html))
+    screen.result({"ok": True, "command": "diff", **found}, lambda console: render(found, console))
+    if html:
+        screen.say(f"page: {html}")
+
+
 @cli.command()
 @location
 @waiting

@@ -73,6 +73,11 @@ class Home:
         return self.root / "models"
 
     @property
+    def month_ends(self) -> Path:
+        """Where each customer stood at past month ends, for the scorecard: ``month_ends/D.parquet``."""
+        return self.root / "month_ends"
+
+    @property
     def gates(self) -> Path:
         """Reports and failing rows of the gates: ``gates/D/<gate>/``."""
         return self.root / "gates"

@@ -310,19 +310,33 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def report(context: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring history up to date and write the page about the version that readers see.
+    """Bring history up to date, write the page about the current version and, on a month's last day, the scorecard.
 
-    One task, because each costs a process of its own; both only tell of what is published already.
+    One task, because each costs a process of its own; all three only tell of what is published.
+    While later days have landed, as in a backfill, page and scorecard are left to the last of
+    them: each day's would be replaced within the minute. So is history, if that day is still to be
+    published; it then takes in all days at once.
     """
+    from strataflow.publish import version_of
+    from strataflow.run import most_recent_landed_day
+    from strataflow.scorecard import is_due
+
+    day = day_of(context)
     with _steps(context, writes=True) as steps:
-        history = steps.history()
-        written = steps.report()
-    return {
-        "day": str(day_of(context)),
-        "history": [str(day) for day in history.days],
-        "waiting": [str(day) for day in history.waiting],
+        at = steps.deployment
+        later = most_recent_landed_day(at.home)
+        is_last = later <= day
+        history = steps.history() if is_last or version_of(at.home, later) else None
+        written = steps.report() if is_last else False
+        scored = steps.scorecard(day).path.name if is_last and is_due(at.home, at.project, day) else None
+    result = {
+        "day": str(day),
+        "history": [str(one) for one in history.days] if history else [],
+        "waiting": [str(one) for one in history.waiting] if history else [],
         "written": written,
+        "scorecard": scored,
     }
+    return result | ({"note": f"the page is left to the run of {later}"} if later > day else {})
 
 
 def summarise(context: Mapping[str, Any]) -> dict[str, Any]:

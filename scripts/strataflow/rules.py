@@ -8,13 +8,15 @@ the rule that was in force.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from strataflow import __version__
+from strataflow.durable import json_text
 from strataflow.errors import UsageError
 from strataflow.project import Project
 
@@ -92,16 +94,33 @@ def code_version(project: Project) -> str:
     return f"{__version__}+{_digest([models, package])[:12]}"
 
 
+def listed(project: Project) -> dict[str, Any]:
+    """The rules file by file, for a reader who wants to know which of them differ from another version's.
+
+    Returns:
+        ``files``: hex digest by path below ``dbt_project``, of seeds, models, macros, data tests and
+        ``dbt_project.yml``; ``vars``: their values as JSON holds them.
+    """
+    parts = ("dbt_project.yml", "seeds", "models", "macros", "tests")
+    return {
+        "files": dict(sorted(_file_digests(project.dbt, parts))),
+        "vars": json.loads(json_text(variables(project))),
+    }
+
+
 def _tree_digest(root: Path, parts: Iterable[str]) -> str:
-    lines = []
+    return _digest(f"{path} {content}" for path, content in _file_digests(root, parts))
+
+
+def _file_digests(root: Path, parts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Path below ``root`` and hex digest of each rule or code file, line ends made equal."""
     for part in parts:
         path = root / part
         files = [path] if path.is_file() else sorted(path.rglob("*"))
         for file in files:
             if file.is_file() and file.suffix in _SUFFIXES:
                 content = hashlib.sha256(file.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
-                lines.append(f"{file.relative_to(root).as_posix()} {content}")
-    return _digest(lines)
+                yield file.relative_to(root).as_posix(), content
 
 
 def _digest(lines: Iterable[str]) -> str:

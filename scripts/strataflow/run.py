@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from strataflow.history.refresh import Refreshed
     from strataflow.landing import LandingReport
     from strataflow.runlog import RunLog
+    from strataflow.scorecard import Scorecard
     from strataflow.sources import Sources
     from strataflow.validate import GateReport
 
@@ -196,6 +197,27 @@ class Steps:
             step.outcome = "ok" if written else "unchanged"
             step.detail = {"version": version.name}
         return written
+
+    def scorecard(self, day: date) -> Scorecard:
+        """The scorecard of the whole months up to ``day``, at ``published/scorecard``.
+
+        Raises:
+            UsageError: no whole month lies before ``day``.
+            InputError: a day before the last month's end is missing.
+            StepFailed: a model failed.
+        """
+        from strataflow.days import refuse_gaps
+        from strataflow.scorecard import scorecard
+        from strataflow.scorecard.states import last_month_end
+
+        at = self.deployment
+        with self.log.step("scorecard") as step:
+            refuse_gaps(at.home, [source.name for source in at.sources.sources], last_month_end(day))
+            made = scorecard(at.home, at.project, at.sources.shop, day, progress=self.progress)
+            step.rows = sum(made.manifest["rows"].values())
+            step.outcome = "ok" if made.changed else "unchanged"
+            step.detail = {"month_ends": len(made.manifest["month_ends"])}
+        return made
 
     def day(
         self, day: date, *, first: date | None = None, known_at: date | None = None, skip_land: bool = False

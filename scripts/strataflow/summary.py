@@ -57,6 +57,7 @@ def collect(home: Home, version: Path, *, first: date | None = None) -> dict[str
         "currency": manifest["shop"]["currency"],
         "landed": landed(home, first, known_at),
         **results,
+        "holdout": manifest.get("holdout"),
         "gates": gates(home, day, known_at),
         "files": _files(manifest),
     }
@@ -76,6 +77,7 @@ def of_build(build: Build) -> dict[str, Any]:
         "as_of": str(build.as_of),
         "known_at": str(build.known_at),
         "path": str(build.path),
+        "holdout": build.meta.get("holdout"),
         "currency": build.meta["shop"]["currency"],
         **results,
     }
@@ -126,6 +128,7 @@ def render(summary: dict[str, Any], console: Console) -> None:
     print_landed(summary["landed"], console)
     console.print(_classes_table(summary))
     console.print(_ladders_table(summary))
+    _print_holdout(summary.get("holdout"), console)
     print_gates(summary["gates"], console)
     _print_files(summary, console)
 
@@ -134,6 +137,7 @@ def print_build(summary: dict[str, Any], console: Console) -> None:
     """Print what :func:`of_build` returned, and a command that looks into the build."""
     console.print(_classes_table(summary))
     console.print(_ladders_table(summary))
+    _print_holdout(summary["holdout"], console)
     query = "select rfm_class, count(*) as customers from customer_segments group by all order by all"
     look = f"duckdb.connect('{_short(Path(summary['path']))}', read_only=True).sql('{query}').show()"
     known = "" if summary["known_at"] == summary["as_of"] else f" --known-at {summary['known_at']}"
@@ -350,6 +354,16 @@ def print_gates(reports: list[dict[str, Any]], console: Console, title: str = "G
             "\n".join([*gate["warnings"], *gate["notes"]]) or "none",
         )
     console.print(grid)
+
+
+def _print_holdout(holdout: dict[str, int] | None, console: Console) -> None:
+    """Who is held out by lot, if anyone is."""
+    if holdout and holdout["customers"]:
+        console.print(
+            f"Held out by lot: {_number(holdout['customers'])} customers, of whom "
+            f"{_number(holdout['kept_out_of_churn_risk'])} would stand in churn_risk.\n",
+            highlight=False,
+        )
 
 
 def _print_files(summary: dict[str, Any], console: Console) -> None:

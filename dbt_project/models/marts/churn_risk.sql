@@ -4,6 +4,7 @@ segments as (
 
     select * from {{ ref('customer_segments') }}
     where churn_probability is not null
+        and not is_holdout
 
 ),
 

@@ -116,7 +116,10 @@ segments as (
         joined.ecommerce_stage,
         joined.high_ticket_stage,
         joined.activity_stage,
-        joined.{{ leading_ladder() }}_stage as lifecycle_stage
+        joined.{{ leading_ladder() }}_stage as lifecycle_stage,
+
+        ---------- by lot
+        {{ is_holdout('joined.customer_id') }} as is_holdout
     from joined
     left join classes on joined.rfm_class = classes.rfm_class
 
