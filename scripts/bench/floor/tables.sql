@@ -323,7 +323,8 @@ select
     ecommerce_stage,
     high_ticket_stage,
     activity_stage,
-    ecommerce_stage as lifecycle_stage
+    ecommerce_stage as lifecycle_stage,
+    false as is_holdout
 from staged
 left join classes using (recency_high, frequency_high, monetary_high);
 
