@@ -35,11 +35,12 @@ test: $(READY_DEV) ## all tests
 bench: $(READY_DEV) ## measure what a day costs: SIZE=S, M (under 10 minutes) or L (under 40); writes docs/bench
 	@PYTHONPATH=scripts $(BIN)/python -m bench --size $(SIZE) $(if $(WORK),--work $(WORK)) $(if $(SHOP),--shop $(SHOP))
 
-lint: $(READY_DEV) ## ruff, sqlfluff, yamllint
+lint: $(READY_DEV) ## ruff, sqlfluff, yamllint, and the vocabulary of tags
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/sqlfluff lint --disable-progress-bar dbt_project/models $(wildcard dbt_project/tests)
 	@$(BIN)/yamllint --strict .
+	@$(BIN)/python -m strataflow.cli tags lint
 
 format: $(READY_DEV) ## let ruff and sqlfluff mend what they can
 	@$(BIN)/ruff check --fix .

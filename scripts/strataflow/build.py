@@ -39,6 +39,7 @@ from strataflow.rules import (
 )
 from strataflow.rules import listed as listed_rules
 from strataflow.sources import Shop
+from strataflow.tags import Vocabulary
 
 SCHEMA_VERSION = 1
 
@@ -105,11 +106,12 @@ def build(
             It may change from day to day: the result does not depend on it.
 
     Raises:
-        UsageError: there is no such engine, or something it needs is missing.
+        UsageError: there is no such engine, something it needs is missing, or the tag vocabulary has problems.
         InputError: nothing has been landed by then.
         StepFailed: a model or a data test of the dbt project failed.
     """
     name, computing = engines.chosen(engine)
+    Vocabulary.load(project)
     known = received(home, known_at or as_of)
     rules = ledger_rules_hash(project, shop.currency)
     totals_rules = totals_rules_hash(project, shop.currency)

@@ -64,6 +64,16 @@ class Project:
         return self.dbt / "seeds" / "currency_rates.csv"
 
     @property
+    def tag_dictionary(self) -> Path:
+        """The seed of tags."""
+        return self.dbt / "seeds" / "tag_dictionary.csv"
+
+    @property
+    def tag_aliases(self) -> Path:
+        """The seed of what else people write for a tag."""
+        return self.dbt / "seeds" / "tag_aliases.csv"
+
+    @property
     def lake_tables(self) -> Path:
         """The dbt source file that defines the canonical tables."""
         return self.dbt / "models" / "staging" / "_lake__sources.yml"
