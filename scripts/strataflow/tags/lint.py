@@ -107,8 +107,11 @@ def _spellings_of_two_tags(rows: Rows) -> Iterator[Problem]:
         if not word:
             continue
         alike = by_word.setdefault(word, [])
-        others = [one for one in alike if one.tag_id != spelling.tag_id and one.period.overlaps(spelling.period)]
-        for other in others:
+        others: dict[str, _Spelling] = {}
+        for one in alike:
+            if one.tag_id != spelling.tag_id and one.period.overlaps(spelling.period):
+                others.setdefault(one.tag_id, one)
+        for other in others.values():
             yield _told_twice(spelling, other)
         alike.append(spelling)
 
