@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -385,6 +386,8 @@ DICTIONARY_FAULTS = [
     ("unreadable_cell", {"vip": {"valid_from": "01.02.2026"}}, "vip"),
     ("unreadable_cell", {"vip": {"valid_from": "20260201"}}, "vip"),
     ("unreadable_cell", {"vip": {"is_default": "yes"}}, "vip"),
+    ("unreadable_cell", {"first": {"implies": "some "}}, "first"),
+    ("unreadable_cell", {"first": {"implies": "some  vip", "valid_to": ""}}, "first"),
     ("unreadable_cell", {"vip": {"value_kind": "number"}}, "vip"),
     ("unreadable_cell", {"new": tag("贵客", "Guest", "客人") | {"tag_group": "guests"}}, "new"),
 ]
@@ -398,24 +401,31 @@ def test_a_fault_in_the_dictionary_is_named_with_its_row_and_rule(rule, edits, n
     assert problem.todo
 
 
-@pytest.mark.parametrize(
-    ("rule", "row"),
-    [
-        ("alias_of_two_tags", alias("客户 首单", "some")),
-        ("alias_is_a_name_of_another_tag", alias("ＶＩＰ", "some")),
-        ("alias_is_a_name_of_another_tag", alias("首单", "some")),
-        ("alias_is_a_name_of_another_tag", alias("none", "some")),
-        ("unknown_tag", alias("谁", "nobody")),
-        ("expired_target", alias("头一单", "first")),
-        ("expired_target", alias("头一单", "first", valid_to="2031-01-01")),
-        ("expired_target", alias("头一单", "first", valid_from="2031-01-01", valid_to="2031-01-02")),
-        ("missing_cell", alias(" \u200b", "some")),
-        ("missing_cell", alias("什么", "")),
-        ("valid_to_before_valid_from", alias("过", "some", valid_from="2026-02-01", valid_to="2026-01-31")),
-    ],
-)
+ALIAS_FAULTS = [
+    ("alias_of_two_tags", alias("客户 首单", "some")),
+    ("alias_is_a_name_of_another_tag", alias("ＶＩＰ", "some")),
+    ("alias_is_a_name_of_another_tag", alias("首单", "some")),
+    ("alias_is_a_name_of_another_tag", alias("none", "some")),
+    ("unknown_tag", alias("谁", "nobody")),
+    ("expired_target", alias("头一单", "first")),
+    ("expired_target", alias("头一单", "first", valid_to="2031-01-01")),
+    ("expired_target", alias("头一单", "first", valid_from="2031-01-01", valid_to="2031-01-02")),
+    ("missing_cell", alias(" \u200b", "some")),
+    ("missing_cell", alias("什么", "")),
+    ("valid_to_before_valid_from", alias("过", "some", valid_from="2026-02-01", valid_to="2026-01-31")),
+]
+
+
+@pytest.mark.parametrize(("rule", "row"), ALIAS_FAULTS)
 def test_a_fault_among_the_aliases_is_named_with_its_row_and_rule(rule, row, tmp_path):
     assert found(spoiled(tmp_path, {}, [row])) == [(rule, ALIASES, 4)]
+
+
+def test_every_rule_in_the_docs_has_a_planted_fault_and_every_fault_a_rule_in_the_docs():
+    table = Path(__file__).parents[1].joinpath("docs", "tags.md").read_text(encoding="utf-8").partition("| rule |")[2]
+    documented = {rule for row in table.splitlines()[2:] for rule in re.findall(r"`(\w+)`", row.split("|")[1])}
+    planted = {rule for rule, *_ in (*DICTIONARY_FAULTS, *ALIAS_FAULTS)} | {"unreadable_row"}
+    assert documented == planted
 
 
 def test_an_alias_may_pass_from_one_tag_to_another_and_not_a_day_earlier(tmp_path):

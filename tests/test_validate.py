@@ -199,6 +199,10 @@ SPOILED = {
     ),
     "mandatory_groups_hold_a_tag_for_everyone": f"delete from customer_tags {ONE} and tag_group = 'activity_stage'",
     "implied_tags_are_there": f"delete from customer_tags {ONE} and tag_id = 'has_ordered'",
+    "contradicting_tags_do_not_meet": (
+        f"insert into customer_tags select * replace ('rfm_no_orders' as tag_id, 'rfm_class' as tag_group) "
+        f"from customer_tags {ONE} and tag_id = 'has_ordered'"
+    ),
     "tags_agree_with_the_segments": (
         f"update customer_tags set tag_id = 'activity_new' {ONE} and tag_id = 'activity_churned'"
     ),
@@ -226,6 +230,26 @@ def test_a_fault_in_the_build_is_stopped_and_named(name, build, home, tmp_path):
             report.raise_if_failed()
     else:
         assert report.passed
+
+
+@pytest.mark.parametrize(
+    ("last_day", "refused"), [(DAY, set()), (DAY - timedelta(days=1), {"tags_are_in_the_dictionary"})]
+)
+def test_a_tag_is_a_word_of_the_dictionary_up_to_its_last_day(last_day, refused, build, home, tmp_path):
+    project = project_of(tmp_path / "project", "built_tables", "tag_consistency")
+    spoil(build, f"update tag_dictionary set valid_to = '{last_day}' where tag_id = 'main_channel'")
+    report = validate_built(home, project, build)
+    assert not_holding(report) == refused
+    assert all("main_channel" in str(found.sample) for found in report.failures)
+
+
+def test_a_group_that_is_no_longer_in_use_is_not_demanded(build, home, tmp_path):
+    project = project_of(tmp_path / "project", "built_tables", "tag_consistency")
+    spoil(build, "delete from customer_tags where tag_group = 'value_tier'")
+    demanded = {"mandatory_groups_hold_a_tag_for_everyone", "segments_are_restated_as_tags"}
+    assert not_holding(validate_built(home, project, build)) == demanded
+    spoil(build, f"update tag_dictionary set valid_to = '{DAY - timedelta(days=1)}' where tag_group = 'value_tier'")
+    assert not_holding(validate_built(home, project, build)) == set()
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,11 @@ collected as (
 
 dictionary as (
 
-    select tag_id, tag_group from {{ ref('tag_dictionary') }}
+    select
+        tag_id,
+        tag_group,
+        coalesce(valid_from, {{ as_of() }}) <= {{ as_of() }} and coalesce(valid_to, {{ as_of() }}) >= {{ as_of() }} as is_in_use
+    from {{ ref('tag_dictionary') }}
 
 ),
 
@@ -49,6 +53,8 @@ tags as (
         cast(collected.evidence as {{ dbt.type_string() }}) as evidence
     from collected
     left join dictionary on collected.tag_id = dictionary.tag_id
+    -- a word that the dictionary lacks stays, so that the gate can name it
+    where coalesce(dictionary.is_in_use, true)
 
 )
 

@@ -151,6 +151,13 @@ class _Cells:
             )
         return text
 
+    def keys(self, column: str) -> tuple[str, ...]:
+        """The cell as keys, one blank between each two, as SQL takes it apart."""
+        text = self.by_column[column]
+        if text != " ".join(text.split()):
+            self.problem("unreadable_cell", f"{column} is {text!r}", "put one blank between tags, and none around them")
+        return tuple(text.split())
+
     def flag(self, column: str) -> bool:
         """The cell as true or false."""
         text = self.text(column)
@@ -201,8 +208,8 @@ def _tag(cells: _Cells) -> Tag:
         is_exclusive=cells.flag("is_exclusive"),
         is_mandatory=cells.flag("is_mandatory"),
         is_default=cells.flag("is_default"),
-        implies=tuple(cells.text("implies").split()),
-        contradicts=tuple(cells.text("contradicts").split()),
+        implies=cells.keys("implies"),
+        contradicts=cells.keys("contradicts"),
         period=cells.period(),
     )
 
