@@ -19,8 +19,9 @@ import pytest
 import strataflow
 from past_worlds import DAY as LAST
 from past_worlds import HandWorld, PastHome, ago
-from publishing import KillSwitch, make_build, publish_in_process, published_bytes, read_in_loop
+from publishing import KillSwitch, make_build, published_bytes, read_in_loop
 from strataflow import retention, runlog, serving
+from strataflow.build import Build
 from strataflow.errors import InputError, UsageError
 from strataflow.home import Home
 from strataflow.marks import Marks
@@ -334,20 +335,16 @@ def test_twenty_readers_see_no_fault_during_ten_publishes_a_rollback_and_pruning
     for age in range(10):
         make_build(home, before(9 - age), customers=100 + age)
     stop, report = processes.Event(), processes.Queue()
-    readers = [processes.Process(target=read_in_loop, args=(str(home.root), stop, report)) for _ in range(20)]
+    readers = [processes.Process(target=read_in_loop, args=(str(home.root), stop, report, 0.5)) for _ in range(20)]
     for reader in readers:
         reader.start()
     for age in range(10):
-        publisher = processes.Process(target=publish_in_process, args=(str(home.root), str(before(9 - age)), 0))
-        publisher.start()
-        publisher.join(60)
-        assert publisher.exitcode == 0
+        assert publish(home, Build.load(home, before(9 - age))).is_current
         take_in(home)
-        time.sleep(0.2)
     serving.rollback(home)
-    time.sleep(0.5)
+    time.sleep(1)
     assert retention.prune(home, 5).removed
-    time.sleep(0.5)
+    time.sleep(1)
     stop.set()
     reads, faults = zip(*(report.get(timeout=60) for _ in readers), strict=True)
     for reader in readers:

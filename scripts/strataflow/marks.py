@@ -68,6 +68,7 @@ class Marks:
 
     def save(self, home: Home) -> bool:
         """Put these marks in force in one step; False if they are already. The caller holds the writer's lock."""
+        clear_unfinished(home)
         if self == Marks.of(home):
             return False
         path = home.published / FILE

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from strataflow.durable import sync
 from strataflow.errors import UsageError
-from strataflow.marks import Marks, clear_unfinished, replaced
+from strataflow.marks import Marks, replaced
 from strataflow.publish import PRUNED, current_version, day_of, link_folders, published_days, version_of, version_path
 from strataflow.serving import size
 
@@ -194,6 +194,5 @@ def _snapshots(home: Home) -> Iterator[tuple[date, str]]:
 
 def _finish_earlier(home: Home) -> None:
     """Remove what a pruning that was killed had already taken from readers."""
-    clear_unfinished(home)
     for left in home.published.glob(f"{PRUNED}*"):
         shutil.rmtree(left)
