@@ -35,6 +35,7 @@ from strataflow.publish import (
     restated_at,
     version_of,
 )
+from strataflow.run import Deployment, Steps
 
 DAY = date(2017, 12, 31)
 
@@ -270,6 +271,18 @@ def test_the_day_just_run_is_spared_whatever_its_age(home):
     assert [name[:10] for name in retention.prune(home, 1, spare=before(9)).removed] == [str(before(8))]
 
 
+def test_a_run_prunes_by_the_setting_and_records_it(home, monkeypatch):
+    old, *_ = publish_days(home, 9, 8, 0)
+    take_in(home)
+    sources = Path(strataflow.__file__).parents[1] / "sources" / "complete_journey"
+    for given, removed in (("", None), ("1", (old.version,))):
+        monkeypatch.setenv(retention.SETTING, given)
+        log = runlog.RunLog.start(home, "run", DAY, {})
+        done = Steps(Deployment.at(home.root, sources), log).prune(DAY)
+        assert (done and done.removed) == removed
+    assert log.record["steps"][0]["detail"]["removed"] == [old.version]
+
+
 @pytest.mark.parametrize("given", ["0", "-1", "ten", "1.5", "²"])
 def test_a_setting_that_is_no_number_of_days_is_refused(monkeypatch, given):
     monkeypatch.setenv(retention.SETTING, given)
@@ -302,7 +315,17 @@ def prune_in_process(root: str, kill_at: int) -> None:
     retention.prune(Home(Path(root)), 1)
 
 
-@pytest.mark.parametrize(("work", "least"), [(roll_back_in_process, 5), (prune_in_process, 20)])
+def withdraw_in_process(root: str, kill_at: int) -> None:
+    home = Home(Path(root))
+    if kill_at:
+        KillSwitch(kill_at).arm()
+    if DAY in published_days(home):
+        serving.withdraw(home, DAY)
+
+
+@pytest.mark.parametrize(
+    ("work", "least"), [(roll_back_in_process, 5), (withdraw_in_process, 5), (prune_in_process, 20)]
+)
 def test_killed_before_any_change_readers_see_a_whole_version_and_a_rerun_completes_it(
     processes, tmp_path, work, least
 ):

@@ -198,28 +198,41 @@ def versions(home: Home) -> dict[str, Any]:
     linked = {link.resolve().name for folder in link_folders(home) for link in folder.glob("[0-9]*")}
     found = []
     for path in sorted((home.published / "versions").glob("[0-9]*")):
-        manifest = read_manifest(path)
+        held = _held(path)
+        if held is None:
+            continue
         has_day = version_of(home, day_of(path)) is not None
-        found.append(
-            {
-                "day": manifest["as_of"],
-                "known_at": manifest["known_at"],
-                "version": path.name,
-                "published_at": published_at.get(path.name),
-                "customers": manifest["tables"].get("customer_segments", {}).get("rows"),
-                "rows": sum(table["rows"] for table in manifest["tables"].values()),
-                "bytes": size(path),
-                "is_current": path == current,
-                "is_of_day": path.name in of_day,
-                "is_restatement": manifest["known_at"] != manifest["as_of"],
-                "is_held_back": path.name in marks.held_back,
-                "is_pinned": path.name in marks.pinned,
-                "is_superseded": path.name not in linked and has_day,
-                "is_unlinked": path.name not in linked and not has_day,
-            }
-        )
+        standing = {
+            "published_at": published_at.get(path.name),
+            "is_current": path == current,
+            "is_of_day": path.name in of_day,
+            "is_held_back": path.name in marks.held_back,
+            "is_pinned": path.name in marks.pinned,
+            "is_superseded": path.name not in linked and has_day,
+            "is_unlinked": path.name not in linked and not has_day,
+        }
+        found.append(held | standing)
     gone = sorted(str(day) for day in marks.pruned if not version_of(home, day))
     return {"current": current.name if current else None, "versions": found, "pruned_days": gone}
+
+
+def _held(path: Path) -> dict[str, Any] | None:
+    """What a version holds; None if it is pruned while we look, for the list takes no lock."""
+    try:
+        manifest, bytes_held = read_manifest(path), size(path)
+    except (InputError, FileNotFoundError):
+        if path.exists():
+            raise
+        return None
+    return {
+        "day": manifest["as_of"],
+        "known_at": manifest["known_at"],
+        "version": path.name,
+        "customers": manifest["tables"].get("customer_segments", {}).get("rows"),
+        "rows": sum(table["rows"] for table in manifest["tables"].values()),
+        "bytes": bytes_held,
+        "is_restatement": manifest["known_at"] != manifest["as_of"],
+    }
 
 
 def size(version: Path) -> int:
