@@ -458,6 +458,7 @@ def test_the_commands_tell_what_readers_saw_and_the_run_log_keeps_it(home):
     told = json.loads(done.stdout)
     assert (told["before"], told["after"], told["held_back"]) == (newer.version, older.version, [newer.version])
     assert any("rollback --to 2017-12-31" in line for line in told["todo"])
+    assert told["todo"][-1].startswith("published/report was not made anew: ")
     (record,) = runlog.records(home, DAY)
     assert (record["command"], record["outcome"]) == ("rollback", "ok")
     assert record["steps"][0]["detail"]["after"] == older.version

@@ -459,11 +459,10 @@ def rollback(obj: dict[str, Any], to: date | None, **at: Any) -> None:
     publishing the same content again does not undo it; repaired content or a newer day is followed.
     """
     from strataflow import serving
-    from strataflow.project import Project
 
     with _deciding(obj, "rollback", {"to": to}, **at) as (home, step):
         led = serving.rollback(home, to)
-        note = serving.follow_with_page(home, Project.locate())
+        note = serving.follow_with_page(home)
         _record_led(step, led, note)
     _show_led(obj, "rollback", led, note)
 
@@ -481,11 +480,10 @@ def withdraw(obj: dict[str, Any], day: date, **at: Any) -> None:
     aside until it is pruned.
     """
     from strataflow import serving
-    from strataflow.project import Project
 
     with _deciding(obj, "withdraw", {"day": day}, **at) as (home, step):
         led = serving.withdraw(home, day)
-        note = serving.follow_with_page(home, Project.locate())
+        note = serving.follow_with_page(home)
         _record_led(step, led, note)
     _show_led(obj, "withdraw", led, note)
 

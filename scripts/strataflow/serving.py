@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from strataflow import runlog
 from strataflow.durable import sync
-from strataflow.errors import InputError, UsageError
+from strataflow.errors import InputError, StrataflowError, UsageError
 from strataflow.marks import Marks, note_replaced
 from strataflow.publish import (
     current_version,
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from strataflow.home import Home
-    from strataflow.project import Project
 
 
 @dataclass(frozen=True)
@@ -162,14 +161,16 @@ def unpin(home: Home, named: str) -> list[str]:
     return sorted(names)
 
 
-def follow_with_page(home: Home, project: Project) -> str | None:
+def follow_with_page(home: Home) -> str | None:
     """Write the page about the version readers see now; a sentence if it can't be, else None.
 
     The page needs the build that the version was made from. Without it the
     decision stands all the same, so that is no error.
     """
+    import duckdb
+
     from strataflow.build import Build
-    from strataflow.errors import StrataflowError
+    from strataflow.project import Project
     from strataflow.report import publish_report
 
     version = seen_now(home)
@@ -178,9 +179,9 @@ def follow_with_page(home: Home, project: Project) -> str | None:
         build = Build.load(home, day_of(version), date.fromisoformat(manifest["known_at"]))
         if build.meta["fingerprint"] != manifest["fingerprint"]:
             return f"published/report was not made anew: the build of {version.name} was replaced by another"
-        publish_report(home, project, version)
-    except StrataflowError as fault:
-        return f"published/report was not made anew: {fault.what}"
+        publish_report(home, Project.locate(), version)
+    except (StrataflowError, OSError, duckdb.Error) as fault:
+        return f"published/report was not made anew: {fault.what if isinstance(fault, StrataflowError) else fault}"
     return None
 
 
