@@ -56,6 +56,13 @@ def test_a_process_is_measured_with_all_it_starts(tmp_path):
     assert 8 * MIB <= took.written_bytes < 9 * MIB
 
 
+def test_a_process_is_not_charged_with_the_memory_of_the_one_that_measures(tmp_path):
+    held = b"x" * (400 * MIB)
+    took = measured([sys.executable, "-c", "import time; time.sleep(0.3)"], tmp_path / "log")
+    assert len(held) == 400 * MIB
+    assert 0 < took.peak_memory_bytes < 100 * MIB
+
+
 def test_read_bytes_count_what_came_from_memory(tmp_path):
     (tmp_path / "large").write_bytes(bytes(20 * MIB))
     took = measured([sys.executable, "-c", f"open({str(tmp_path / 'large')!r}, 'rb').read()"], tmp_path / "log")

@@ -20,7 +20,7 @@ from strataflow.errors import InputError, StepFailed, UsageError
 from strataflow.home import Home
 from strataflow.project import Project
 from strataflow.sources import Shop
-from worlds import START, random_world, write_lake
+from worlds import START, World, random_world, write_lake
 
 SHOP = Shop(name="corner", time_zone="UTC", currency="USD")
 DAY = START + timedelta(days=35)
@@ -95,6 +95,30 @@ def test_a_day_landed_again_with_other_content_is_worked_through_from_that_day_o
     assert corrected == contents(build(fresh, project, SHOP, DAY))
     day_before = str(changed["received_date"] - timedelta(days=1))
     assert [segment[1] for segment in state(home)["segments"]] == [day_before, str(DAY)]
+
+
+def test_the_project_is_parsed_again_when_it_or_what_has_landed_changes_and_only_then(own_project, world, tmp_path):
+    home = Home(tmp_path / "home")
+    orders_alone = World(orders=world.orders)
+    write_lake(home, own_project, orders_alone)
+    parsed = home.root / "dbt" / "duckdb" / "partial_parse.msgpack"
+
+    def parsed_anew(day: date) -> bool:
+        before = parsed.stat().st_mtime_ns if parsed.is_file() else 0
+        build(home, own_project, SHOP, day)
+        return parsed.stat().st_mtime_ns != before
+
+    assert parsed_anew(DAY)
+    assert not parsed_anew(DAY + timedelta(days=1))
+    write_lake(home, own_project, world)
+    assert parsed_anew(DAY + timedelta(days=1))
+    fresh = Home(tmp_path / "fresh")
+    shutil.copytree(home.lake, fresh.lake)
+    made = build(home, own_project, SHOP, DAY + timedelta(days=2))
+    assert contents(made) == contents(build(fresh, own_project, SHOP, DAY + timedelta(days=2)))
+    model = own_project.dbt / "models" / "marts" / "rfm_cutoffs.sql"
+    model.write_text(model.read_text() + "\n")
+    assert parsed_anew(DAY + timedelta(days=2))
 
 
 def test_an_analyst_edits_a_threshold_and_a_name_and_sees_them(home, own_project):

@@ -9,6 +9,7 @@ to be sampled.
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import threading
 import time
@@ -32,8 +33,8 @@ class Measured:
     Attributes:
         seconds: wall time.
         cpu_seconds: of user and system, all threads and children.
-        peak_memory_bytes: resident memory; the larger of the largest process (told by the
-            kernel) and the largest sum over the process tree (sampled, shared pages counted twice).
+        peak_memory_bytes: resident memory; the larger of the largest process (its high-water mark) and the
+            largest sum over the process tree (sampled, shared pages counted twice).
         read_bytes: handed over by read calls, wherever they came from.
         written_bytes: handed to write calls.
         disk_read_bytes: that had to come from the disk, because they weren't in memory.
@@ -98,7 +99,7 @@ def measured(
     return Measured(
         seconds=seconds,
         cpu_seconds=usage.ru_utime + usage.ru_stime,
-        peak_memory_bytes=max(usage.ru_maxrss * 1024, sampled[0]),
+        peak_memory_bytes=max(_told_peak(usage), sampled[0]),
         read_bytes=told["rchar"],
         written_bytes=told["wchar"],
         disk_read_bytes=told["read_bytes"],
@@ -143,7 +144,8 @@ def _sampled_memory(pid: int) -> Iterator[list[int]]:
 
     def sample() -> None:
         while not ended.wait(SECONDS_BETWEEN_SAMPLES):
-            most[0] = max(most[0], sum(_resident(member) for member in _tree(pid)))
+            members = list(_tree(pid))
+            most[0] = max(most[0], sum(map(_resident, members)), *map(_high_water, members))
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()
@@ -167,6 +169,21 @@ def _tree(pid: int) -> Iterator[int]:
         return
     for child in children:
         yield from _tree(child)
+
+
+def _told_peak(usage: resource.struct_rusage) -> int:
+    """The kernel's account of an ended child, 0 where it may be this process's own: a child inherits that mark."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage.ru_maxrss * 1024 if usage.ru_maxrss > own else 0
+
+
+def _high_water(pid: int) -> int:
+    """The most a living process ever held since it became the program it is."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def _resident(pid: int) -> int:

@@ -12,11 +12,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from strataflow.errors import StepFailed
 from strataflow.home import Home
 from strataflow.project import Project
+
+if TYPE_CHECKING:
+    from dbt.contracts.graph.manifest import Manifest
 
 Progress = Callable[[str, int, int], None]
 
@@ -63,8 +66,9 @@ def run_dbt(
     ]  # fmt: skip
     if select:
         arguments += ["--select", *select]
-    with environment(variables or {}):
-        outcome = dbtRunner(callbacks=[_reporter(progress)] if progress else []).invoke(arguments)
+    callbacks = [_reporter(progress)] if progress else []
+    with environment(variables or {}), _parsed(artefacts(home, target), project, run_vars) as parsed:
+        outcome = dbtRunner(manifest=parsed, callbacks=callbacks).invoke(arguments)
     if isinstance(outcome.exception, KeyboardInterrupt):
         raise outcome.exception
     if not outcome.success:
@@ -118,6 +122,35 @@ def artefacts(home: Home, target: str) -> Path:
 def manifest(home: Home, target: str) -> dict[str, Any]:
     """The manifest that the last call for ``target`` left."""
     return json.loads((artefacts(home, target) / "manifest.json").read_text(encoding="utf-8"))
+
+
+@contextmanager
+def _parsed(folder: Path, project: Project, run_vars: Mapping[str, Any]) -> Iterator[Manifest | None]:
+    """The project as dbt parsed it the last time, None where it has changed since or never was.
+
+    dbt itself parses anew whenever a var differs, and the day always does, which takes longer than
+    building a small shop. What a day's vars change in the parsed project is which models read which:
+    that depends on the tables landed and on whether a churn model is there, and on nothing else of them.
+    """
+    from dbt.contracts.graph.manifest import Manifest
+    from dbt.parser.manifest import extended_mashumuro_decoder
+    from dbt.version import __version__
+
+    from strataflow.rules import project_hash
+
+    structure = [sorted(run_vars.get("landed_tables", ())), bool(run_vars.get("churn_scoring_sql"))]
+    key = json.dumps([__version__, str(project.dbt), project_hash(project), structure])
+    key_file, kept = folder / "parsed.json", folder / "partial_parse.msgpack"
+    if kept.is_file() and key_file.is_file() and key_file.read_text(encoding="utf-8") == key:
+        manifest = Manifest.from_msgpack(kept.read_bytes(), decoder=extended_mashumuro_decoder)
+        manifest.build_flat_graph()
+        yield manifest
+        return
+    for outdated in (key_file, kept):
+        outdated.unlink(missing_ok=True)
+    yield None
+    if kept.is_file():
+        key_file.write_text(key, encoding="utf-8")
 
 
 @contextmanager

@@ -108,6 +108,11 @@ def listed(project: Project) -> dict[str, Any]:
     }
 
 
+def project_hash(project: Project) -> str:
+    """Hex digest of all that dbt parses."""
+    return _tree_digest(project.dbt, ("models", "macros", "seeds", "tests", "dbt_project.yml", "profiles.yml"))
+
+
 def _tree_digest(root: Path, parts: Iterable[str]) -> str:
     return _digest(f"{path} {content}" for path, content in _file_digests(root, parts))
 
