@@ -175,8 +175,12 @@ def publish_in_process(root: str, day: str, kill_at: int) -> None:
     publish(home, build)
 
 
-def read_in_loop(root: str, stop: Any, report: Any) -> None:
-    """Read ``published/current`` as a BI tool does until told to stop; report reads and what was wrong."""
+def read_in_loop(root: str, stop: Any, report: Any, pause: float = 0) -> None:
+    """Read ``published/current`` as a BI tool does until told to stop; report reads and what was wrong.
+
+    Args:
+        pause: seconds between two reads, so that many readers leave a small machine room to publish.
+    """
     reads, faults = 0, []
     while not stop.is_set():
         try:
@@ -184,6 +188,7 @@ def read_in_loop(root: str, stop: Any, report: Any) -> None:
         except Exception as fault:  # noqa: BLE001  whatever a reader meets is a finding
             faults.append(f"{type(fault).__name__}: {fault}")
         reads += 1
+        stop.wait(pause)
     report.put((reads, faults))
 
 

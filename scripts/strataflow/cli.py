@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from strataflow.home import Home
     from strataflow.publish import Published
     from strataflow.run import Deployment, Steps
+    from strataflow.runlog import Step
+    from strataflow.serving import Led
 
 INTERRUPTED = 130
 # Faults of the disk that need a person but no traceback: what to say, what to do.
@@ -439,6 +441,156 @@ def compare(obj: dict[str, Any], day: date, known_at: date | None, home: Path | 
     _screen(obj).result({"ok": True, "command": "compare", **told}, lambda console: comparing.render(told, console))
 
 
+@cli.command(
+    epilog="""\b
+Examples:
+  strataflow rollback                                   to the published day before the current one
+  strataflow rollback --to 2017-12-29                   to that day; the same again changes nothing
+"""
+)
+@click.option("--to", type=Day(), help="The day readers are to see.  [default: the one before the current]")
+@location
+@waiting
+@shared
+@click.pass_obj
+def rollback(obj: dict[str, Any], to: date | None, **at: Any) -> None:
+    """Lead readers back to an earlier published day.
+
+    published/current and current.duckdb switch in one step. The versions of later days are held back:
+    publishing the same content again does not undo it; repaired content or a newer day is followed.
+    """
+    from strataflow import serving
+
+    with _deciding(obj, "rollback", {"to": to}, **at) as (home, step):
+        led = serving.rollback(home, to)
+        note = serving.follow_with_page(home)
+        _record_led(step, led, note)
+    _show_led(obj, "rollback", led, note)
+
+
+@cli.command(epilog="\b\nExample:\n  strataflow withdraw 2017-12-31")
+@click.argument("day", type=Day(), metavar="DATE")
+@location
+@waiting
+@shared
+@click.pass_obj
+def withdraw(obj: dict[str, Any], day: date, **at: Any) -> None:
+    """Take away a published day that should never have been.
+
+    published/days/DATE goes and current follows the newest day that is left. The version is kept
+    aside until it is pruned.
+    """
+    from strataflow import serving
+
+    with _deciding(obj, "withdraw", {"day": day}, **at) as (home, step):
+        led = serving.withdraw(home, day)
+        note = serving.follow_with_page(home)
+        _record_led(step, led, note)
+    _show_led(obj, "withdraw", led, note)
+
+
+@cli.command()
+@location
+@shared
+@click.pass_obj
+def versions(obj: dict[str, Any], home: Path | None, **_: Any) -> None:
+    """List what is published, version by version.
+
+    Day, when it was published, rows, and which is current, held back, pinned, superseded or a
+    restatement. Takes no lock.
+    """
+    from strataflow import serving
+    from strataflow.home import Home
+
+    told = serving.versions(Home.at(home))
+    _screen(obj).result(
+        {"ok": True, "command": "versions", **told}, lambda console: serving.print_versions(told, console)
+    )
+
+
+@cli.command()
+@click.argument("named", metavar="VERSION|DATE")
+@location
+@waiting
+@shared
+@click.pass_obj
+def pin(obj: dict[str, Any], named: str, **at: Any) -> None:
+    """Keep a version whatever its age.
+
+    A DATE stands for the version that day has now.
+    """
+    from strataflow import serving
+
+    with _deciding(obj, "pin", {"named": named}, **at) as (home, step):
+        name, changed = serving.pin(home, named)
+        step.outcome, step.detail = "ok" if changed else "unchanged", {"version": name}
+    said = f"{name} is pinned" if changed else f"{name} was pinned already"
+    document = {"ok": True, "command": "pin", "changed": changed, "version": name}
+    _screen(obj).result(document, lambda console: console.print(said, highlight=False))
+
+
+@cli.command()
+@click.argument("named", metavar="VERSION|DATE")
+@location
+@waiting
+@shared
+@click.pass_obj
+def unpin(obj: dict[str, Any], named: str, **at: Any) -> None:
+    """Let a pinned version be pruned again.
+
+    A DATE stands for all pinned versions of that day.
+    """
+    from strataflow import serving
+
+    with _deciding(obj, "unpin", {"named": named}, **at) as (home, step):
+        names = serving.unpin(home, named)
+        step.detail = {"versions": names}
+    document = {"ok": True, "command": "unpin", "changed": True, "versions": names}
+    said = f"No longer pinned: {', '.join(names)}"
+    _screen(obj).result(document, lambda console: console.print(said, highlight=False))
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  strataflow prune --keep-days 90 --dry-run
+  STRATAFLOW_KEEP_DAYS=90 strataflow prune
+"""
+)
+@click.option(
+    "--keep-days",
+    type=click.IntRange(min=1),
+    help="Days before the current one to keep.  [default: $STRATAFLOW_KEEP_DAYS]",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would go; remove nothing.")
+@location
+@waiting
+@shared
+@click.pass_obj
+def prune(obj: dict[str, Any], keep_days: int | None, dry_run: bool, **at: Any) -> None:
+    """Remove published versions that are past keeping.
+
+    Those of days more than so many before the current day, and superseded ones. Never the current
+    one, a pinned one, or one that readers were just led away from. History keeps the days that go.
+    """
+    from strataflow import retention
+    from strataflow.home import Home
+
+    days = keep_days or retention.keep_days_setting()
+    if days is None:
+        raise UsageError("no number of days is set", todo=f"give --keep-days N or set {retention.SETTING}")
+    if dry_run:
+        found = retention.planned(Home.at(at["home"]), days)
+    else:
+        with _deciding(obj, "prune", {"keep_days": days}, **at) as (home, step):
+            found = retention.prune(home, days)
+            step.outcome, step.detail = "ok" if found.removed else "unchanged", found.as_dict()
+    document = {"ok": True, "command": "prune", "changed": bool(found.removed) and not dry_run, **found.as_dict()}
+    _screen(obj).result(
+        document | {"dry_run": dry_run}, lambda console: retention.print_pruning(found, console, is_dry=dry_run)
+    )
+
+
 @cli.command()
 @click.option("--date", "day", type=Day(), help="Look at this day.  [default: the most recent landed day]")
 @location
@@ -652,6 +804,56 @@ def _recorded(
         for step in log.record["steps"]:
             for note in step["detail"].get("notes", ()):
                 screen.say(note)
+
+
+@contextmanager
+def _deciding(
+    obj: dict[str, Any], command: str, parameters: dict[str, Any], *, home: Path | None, wait: float, **_: Any
+) -> Iterator[tuple[Home, Step]]:
+    """A decision about what is published: with the lock held and the log kept, under the day readers see."""
+    from strataflow.home import Home
+    from strataflow.publish import day_of
+    from strataflow.runlog import RunLog
+    from strataflow.serving import seen_now
+
+    screen = _screen(obj)
+    screen.log_to_stderr()
+    obj["home"] = at = Home.at(home)
+    seen_now(at)
+    with at.writing(wait):
+        given = {name: value for name, value in parameters.items() if value is not None}
+        log = RunLog.start(at, command, day_of(seen_now(at)), given)
+        with log.closing():
+            with log.step(command) as step:
+                yield at, step
+            if step.outcome == "unchanged":
+                log.ends_as("unchanged")
+
+
+def _record_led(step: Step, led: Led, note: str | None) -> None:
+    step.outcome = "ok" if led.changed else "unchanged"
+    step.detail = {
+        "before": led.before.name,
+        "after": led.after.name,
+        "held_back": list(led.held_back),
+        "notes": [note] if note else [],
+    }
+
+
+def _show_led(obj: dict[str, Any], command: str, led: Led, note: str | None) -> None:
+    from strataflow.serving import print_led, what_next
+
+    todo = [*what_next(command, led), *([note] if note else [])]
+    document = {
+        "ok": True,
+        "command": command,
+        "changed": led.changed,
+        "before": led.before.name,
+        "after": led.after.name,
+        "held_back": list(led.held_back),
+        "todo": todo,
+    }
+    _screen(obj).result(document, lambda console: print_led(led, todo, console))
 
 
 def _plain(deployment: Deployment, parameters: dict[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def point(link: Path, target: str) -> bool:
     A reader that opens the link at any moment gets the old target or the new
     one. Returns False when it led there already and nothing was touched.
     """
-    if link.is_symlink() and os.readlink(link) == target:
+    if leads_to(link, target):
         return False
     aside = link.with_name(f".link-{link.name}")
     aside.unlink(missing_ok=True)
@@ -46,6 +46,11 @@ def point(link: Path, target: str) -> bool:
     os.replace(aside, link)
     sync(link.parent)
     return True
+
+
+def leads_to(link: Path, target: str) -> bool:
+    """Whether ``link`` is a symbolic link to ``target`` as it is written."""
+    return link.is_symlink() and os.readlink(link) == target
 
 
 def sync(path: Path) -> None:

@@ -13,6 +13,7 @@ Settings come from the environment, so that one image serves every shop:
 ``STRATAFLOW_RETRIES``                  tries after the first one (3)
 ``STRATAFLOW_DEADLINE_MINUTES``         a run that takes longer raises an alert (180)
 ``STRATAFLOW_ALERT_URL``                alerts are also posted there as JSON
+``STRATAFLOW_KEEP_DAYS``                published days before the current one that are kept (all)
 ``STRATAFLOW_ENGINE``                   what computes the tables: duckdb or spark (duckdb)
 ``STRATAFLOW_SPARK_MASTER``             the Spark cluster; without it one is started for the build
 ======================================  ==========================================================
@@ -312,7 +313,8 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
 def report(context: Mapping[str, Any]) -> dict[str, Any]:
     """Bring history up to date, write the page about the current version and, on a month's last day, the scorecard.
 
-    One task, because each costs a process of its own; all three only tell of what is published.
+    One task, because each costs a process of its own; all three only tell of what is published. At the
+    end versions that are past keeping are removed, if the deployment says how many days it keeps.
     While later days have landed, as in a backfill, page and scorecard are left to the last of
     them: each day's would be replaced within the minute. So is history, if that day is still to be
     published; it then takes in all days at once.
@@ -329,12 +331,14 @@ def report(context: Mapping[str, Any]) -> dict[str, Any]:
         history = steps.history() if is_last or version_of(at.home, later) else None
         written = steps.report() if is_last else False
         scored = steps.scorecard(day).path.name if is_last and is_due(at.home, at.project, day) else None
+        pruned = steps.prune(day) if history else None
     result = {
         "day": str(day),
         "history": [str(one) for one in history.days] if history else [],
         "waiting": [str(one) for one in history.waiting] if history else [],
         "written": written,
         "scorecard": scored,
+        "pruned": list(pruned.removed) if pruned else [],
     }
     return result | ({"note": f"the page is left to the run of {later}"} if later > day else {})
 

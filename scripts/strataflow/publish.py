@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -18,8 +19,9 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from strataflow import export
-from strataflow.durable import json_text, point, sha256, sync, sync_tree
+from strataflow.durable import json_text, leads_to, point, sha256, sync, sync_tree
 from strataflow.errors import GateFailed, InputError
+from strataflow.marks import Marks, clear_unfinished, note_replaced
 
 if TYPE_CHECKING:
     from strataflow.build import Build
@@ -30,6 +32,7 @@ SCHEMA_VERSION = 1
 
 MANIFEST = "manifest.json"
 STAGING = ".staging-"
+PRUNED = ".pruned-"
 READABLE_FOLDER, FINAL_FILE = 0o755, 0o444
 
 
@@ -65,8 +68,8 @@ def publish(home: Home, build: Build) -> Published:
 
     The same content published again changes nothing. Other content for a day
     already published becomes a version of its own, which that day's link then
-    leads to. ``published/current`` follows the newest day. A restatement has a
-    link of its own in ``published/restatements``; what was said of the day then
+    leads to. ``published/current`` follows the newest day, past versions that
+    were rolled back. A restatement has a link of its own in ``published/restatements``; what was said of the day then
     stays, and ``current`` never leads to a restatement.
 
     Raises:
@@ -82,8 +85,12 @@ def publish(home: Home, build: Build) -> Published:
         moved = _move_in(staging, version, manifest)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    switched = point(_link(home, build.as_of, build.known_at), f"../versions/{version.name}")
-    newest_switched = _follow_newest_day(home)
+    link, target = _link(home, build.as_of, build.known_at), f"../versions/{version.name}"
+    left = {path.name for path in (_resolved(link), current_version(home)) if path and path != version}
+    if left and not leads_to(link, target):
+        note_replaced(home, left)
+    switched = point(link, target)
+    newest_switched = follow_newest_day(home, left)
     return Published(
         path=version,
         manifest=manifest,
@@ -112,6 +119,21 @@ def version_of(home: Home, day: date, known_at: date | None = None) -> Path | No
 def day_link(home: Home, day: date) -> Path:
     """The link that leads to the latest version of ``day``."""
     return home.published / "days" / str(day)
+
+
+def link_folders(home: Home) -> tuple[Path, Path]:
+    """The folders of links to versions: of the days, and of restatements."""
+    return home.published / "days", home.published / "restatements"
+
+
+def version_path(home: Home, name: str) -> Path:
+    """Where the version called ``name`` lies, or would."""
+    return home.published / "versions" / name
+
+
+def day_of(version: Path | str) -> date:
+    """The day a version is about, from its name."""
+    return date.fromisoformat(Path(version).name[:10])
 
 
 def restated_at(home: Home, day: date) -> list[date]:
@@ -199,16 +221,18 @@ def passed_gate(home: Home, build: Build) -> dict[str, Any]:
 
 def _prepare(home: Home) -> None:
     """Create the folders and clear what killed runs left; nothing of that kind was ever seen by a reader."""
-    links = [home.published / "days", home.published / "restatements"]
+    links = list(link_folders(home))
     for folder in (home.published, home.published / "versions", *links):
         folder.mkdir(parents=True, exist_ok=True)
         if folder.stat().st_mode & 0o777 != READABLE_FOLDER:
             folder.chmod(READABLE_FOLDER)
-    for left in home.published.glob(f"{STAGING}*"):
-        shutil.rmtree(left)
+    for kind in (STAGING, PRUNED):
+        for left in home.published.glob(f"{kind}*"):
+            shutil.rmtree(left)
     for folder in (home.published, *links):
         for left in folder.glob(".link-*"):
             left.unlink()
+    clear_unfinished(home)
 
 
 def _fill(staging: Path, build: Build, gate: dict[str, Any]) -> dict[str, Any]:
@@ -300,12 +324,36 @@ def _move_in(staging: Path, version: Path, manifest: dict[str, Any]) -> bool:
     return True
 
 
-def _follow_newest_day(home: Home) -> bool:
-    days = published_days(home)
-    if not days:
+def leading_version(home: Home) -> Path | None:
+    """The version ``published/current`` is to lead to: of the newest day whose version is not held back.
+
+    Where all are held back, it is the one that readers see now.
+    """
+    held_back = Marks.of(home).held_back
+    for day in reversed(published_days(home)):
+        version = version_of(home, day)
+        if version and version.name not in held_back:
+            return version
+    return current_version(home)
+
+
+def follow_newest_day(home: Home, left: Iterable[str] = ()) -> bool:
+    """Lead ``published/current`` to :func:`leading_version` in one step; the caller holds the writer's lock.
+
+    Args:
+        left: versions that other links have just been led away from.
+
+    Returns:
+        Whether readers now see another version.
+    """
+    version = leading_version(home)
+    if version is None:
         return False
-    target = os.readlink(day_link(home, days[-1])).removeprefix("../")
-    switched = point(home.published / "current", target)
+    link, target = home.published / "current", f"versions/{version.name}"
+    before = current_version(home)
+    if before and not leads_to(link, target):
+        note_replaced(home, {*left, before.name})
+    switched = point(link, target)
     return point(home.published / "current.duckdb", "current/current.duckdb") or switched
 
 

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 from strataflow.errors import UsageError
 from strataflow.home import Home
 from strataflow.project import Project
-from strataflow.publish import Published, current_version, damage, publish, published_days, read_manifest, version_of
+from strataflow.publish import Published, current_version, damage, leading_version, publish, read_manifest, version_of
 
 if TYPE_CHECKING:
     from strataflow.build import Build
     from strataflow.history.refresh import Refreshed
     from strataflow.landing import LandingReport
+    from strataflow.retention import Pruning
     from strataflow.runlog import RunLog
     from strataflow.scorecard import Scorecard
     from strataflow.sources import Sources
@@ -36,12 +37,14 @@ class Deployment:
     """One shop's pipeline: where it writes, by which rules, from which sources, and what computes it.
 
     ``engine`` is None where ``$STRATAFLOW_ENGINE`` decides (:func:`strataflow.engines.chosen`).
+    ``keep_days`` is None where published versions are kept for good (:mod:`strataflow.retention`).
     """
 
     home: Home
     project: Project
     sources: Sources
     engine: str | None = None
+    keep_days: int | None = None
 
     @classmethod
     def at(
@@ -55,13 +58,14 @@ class Deployment:
         Raises:
             UsageError: a folder isn't given or can't be used.
         """
+        from strataflow.retention import keep_days_setting
         from strataflow.sources import load_sources
 
         folder = sources or os.environ.get("STRATAFLOW_SOURCES")
         if not folder:
             raise UsageError("no sources are set", todo="give --sources DIR or set STRATAFLOW_SOURCES")
         project = Project.locate()
-        return cls(Home.at(home), project, load_sources(Path(folder), project), engine)
+        return cls(Home.at(home), project, load_sources(Path(folder), project), engine, keep_days_setting())
 
 
 @dataclass(frozen=True)
@@ -198,6 +202,19 @@ class Steps:
             step.detail = {"version": version.name}
         return written
 
+    def prune(self, day: date) -> Pruning | None:
+        """Remove versions that are past keeping, but none of ``day``; None where all are kept."""
+        from strataflow.retention import prune
+
+        at = self.deployment
+        if at.keep_days is None:
+            return None
+        with self.log.step("prune") as step:
+            done = prune(at.home, at.keep_days, spare=day)
+            step.outcome = "ok" if done.removed else "unchanged"
+            step.detail = done.as_dict()
+        return done
+
     def scorecard(self, day: date) -> Scorecard:
         """The scorecard of the whole months up to ``day``, at ``published/scorecard``.
 
@@ -222,7 +239,7 @@ class Steps:
     def day(
         self, day: date, *, first: date | None = None, known_at: date | None = None, skip_land: bool = False
     ) -> Published:
-        """The whole daily job for ``day``: land, gate 1, build, gate 2, publish, history, report.
+        """The whole daily job for ``day``: land, gate 1, build, gate 2, publish, history, report, prune.
 
         When what has landed, the rules and the code are those of the version
         already published, nothing is built and that version is returned with
@@ -246,6 +263,7 @@ class Steps:
         done = self.publish(build)
         self.history()
         self.report()
+        self.prune(day)
         return done
 
     def standing(self, day: date, known_at: date | None = None) -> Published | None:
@@ -254,8 +272,7 @@ class Steps:
 
         at = self.deployment
         version = version_of(at.home, day, known_at)
-        days = published_days(at.home)
-        if version is None or (days and current_version(at.home) != version_of(at.home, days[-1])):
+        if version is None or current_version(at.home) != leading_version(at.home):
             return None
         manifest = read_manifest(version)
         if damage(version, manifest, thorough=False):

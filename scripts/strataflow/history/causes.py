@@ -64,12 +64,14 @@ class PublishedDay:
     Attributes:
         day: the day.
         path: folder of its version.
-        manifest: the version's manifest.
+        manifest: the version's manifest; empty once the version was pruned.
+        snapshot: of a pruned version, the file that history kept of it.
     """
 
     day: date
     path: Path
     manifest: dict[str, Any]
+    snapshot: Path | None = None
 
     @classmethod
     def at(cls, day: date, path: Path) -> PublishedDay:
@@ -82,7 +84,9 @@ class PublishedDay:
         return self.manifest["rules_hash"], self.manifest["code_version"]
 
     def table(self, name: str) -> str:
-        """SQL that reads a published table of this day."""
+        """SQL that reads a published table of this day; of a pruned one only ``customer_segments``, no measures."""
+        if self.snapshot:
+            return f"read_parquet({quoted(str(self.snapshot))}, hive_partitioning = false)"
         listed = ", ".join(quoted(str(self.path / entry["path"])) for entry in self.manifest["tables"][name]["files"])
         return f"read_parquet([{listed}], hive_partitioning = false)"
 

@@ -59,9 +59,13 @@ def plan(days: list[PublishedDay]) -> list[Planned]:
     return planned
 
 
+def snapshot_path(day: date) -> str:
+    """Where the snapshot of a day lies, relative to the folder of the history."""
+    return f"segment_snapshots/as_of_date={day}/segment_snapshots.parquet"
+
+
 def _snapshot(today: PublishedDay) -> Planned:
-    path = f"segment_snapshots/as_of_date={today.day}/segment_snapshots.parquet"
-    return Planned(path, "segment_snapshots", (today.path.name,), today, today)
+    return Planned(snapshot_path(today.day), "segment_snapshots", (today.path.name,), today, today)
 
 
 def _matrix(before: PublishedDay, today: PublishedDay, period: str, start: date) -> Planned:

@@ -28,10 +28,11 @@ from strataflow.history.causes import (
     name_kinds,
     statement,
 )
-from strataflow.history.plan import OPEN_INTERVALS, Planned, plan
+from strataflow.history.plan import OPEN_INTERVALS, Planned, plan, snapshot_path
 from strataflow.history.writing import write_parquet
 from strataflow.lake import Received, received
-from strataflow.publish import published_days, version_of
+from strataflow.marks import Marks
+from strataflow.publish import published_days, version_of, version_path
 from strataflow.rules import code_version, rules_hash
 from strataflow.sqltext import quoted
 
@@ -75,16 +76,19 @@ def current_history(home: Home) -> Path | None:
 def refresh(home: Home, project: Project, shop: Shop) -> Refreshed:
     """Bring the history of all published days up to date; the caller holds the writer's lock.
 
+    Days that were published and pruned keep their files.
+
     Nothing is written if no published version has changed since the last time.
 
     Raises:
         StepFailed: the moves of a day have no cause, or dbt can't compile the rules; names the day.
     """
-    days = [PublishedDay.at(day, path) for day in published_days(home) if (path := version_of(home, day))]
-    if not days:
+    at_hand = [PublishedDay.at(day, path) for day in published_days(home) if (path := version_of(home, day))]
+    if not at_hand:
         return Refreshed(None, (), ())
     _clear(home)
-    last, now = _Last.of(home), _InForce(home, project, shop, days)
+    last, now = _Last.of(home), _InForce(home, project, shop, at_hand)
+    days = sorted([*at_hand, *_pruned_days(home, last, at_hand)], key=lambda published: published.day)
     everything = plan(days)
     planned = [part for part in everything if last.has(part) or now.can_make(part)]
     kept = [part for part in planned if last.has(part)]
@@ -159,10 +163,13 @@ class _InForce:
         """Whether all that the file depends on is at hand.
 
         Causes are worked out by the rules in force from the data in the lake, so they can be had
-        only for a version made from both; all else is derived from versions alone.
+        only for a version made from both; all else is derived from versions alone. Of a pruned
+        version only the snapshot is left: enough to tell who moved, not why or with what revenue.
         """
         needs_causes = part.table == "segment_transitions" or part.period == "day"
-        return not needs_causes or self._is_of_now(part.today)
+        if needs_causes:
+            return part.before.snapshot is None and part.today.snapshot is None and self._is_of_now(part.today)
+        return part.table == "segment_history" or part.today.snapshot is None
 
     def evidence(self, today: PublishedDay) -> Evidence:
         """What the causes of a day are worked out from."""
@@ -287,6 +294,17 @@ class _Writer:
     def _keep(self, part: Planned, query: str) -> dict[str, Any]:
         written = write_parquet(self._connection, query, self._staging / part.path)
         return {"table": part.table, "made_from": list(part.made_from), **written}
+
+
+def _pruned_days(home: Home, last: _Last, at_hand: list[PublishedDay]) -> list[PublishedDay]:
+    """Days whose version retention removed, as far as the last history holds their snapshot."""
+    known, found = {published.day for published in at_hand}, []
+    for day, name in Marks.of(home).pruned.items():
+        path = snapshot_path(day)
+        is_kept = last.folder and last.files.get(path, {}).get("made_from") == [name]
+        if day not in known and is_kept and (last.folder / path).is_file():
+            found.append(PublishedDay(day, version_path(home, name), {}, last.folder / path))
+    return found
 
 
 def _clear(home: Home) -> None:
