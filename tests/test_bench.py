@@ -3,6 +3,7 @@
 import copy
 import json
 import platform
+import shutil
 import sys
 from datetime import date, timedelta
 from pathlib import Path
@@ -154,6 +155,16 @@ def test_the_result_is_kept_as_data_page_and_chart(benchmark):
     assert "seconds, whole processes" in (results / "XS.svg").read_text("utf-8")
 
 
+def test_a_part_measured_again_takes_its_place_and_says_so(benchmark, tmp_path):
+    work, results, result = benchmark
+    shutil.copytree(results, tmp_path / "results")
+    again = measure(SIZES["XS"], work, tmp_path / "results", parts=("rfm",))
+    assert again["first"] == result["first"]
+    assert again["rfm"]["by_name"] != result["rfm"]["by_name"]
+    assert set(again["measured_again"]) == {"rfm"}
+    assert "Measured again afterwards" in (tmp_path / "results" / "XS.md").read_text(encoding="utf-8")
+
+
 def test_a_result_names_no_place_on_the_machine(benchmark):
     work, results, _ = benchmark
     checkout = Path(__file__).parents[1]
@@ -248,12 +259,15 @@ def test_a_tenth_of_the_history_has_the_same_volume_a_day_and_the_same_last_day(
 
 
 def test_memory_of_a_landing_does_not_grow_with_the_file(tmp_path):
-    """Three times the file, no more memory than a few blocks; DuckDB is held to 64 MiB so that both files exceed it."""
+    """Three times the file takes little more memory; DuckDB is held to 64 MiB, so that both files exceed it.
+
+    The larger file has 160 MiB more; what its peak may have more is half of that, for buffers that are still filling.
+    """
     small, large = (
         land_large_file(tmp_path, tmp_path / "log", size * MIB, limit_bytes=1 << 30, duckdb_bytes=64 * MIB)
-        for size in (60, 180)
+        for size in (80, 240)
     )
-    assert large["file_bytes"] - small["file_bytes"] > 110 * MIB
+    assert large["file_bytes"] - small["file_bytes"] > 150 * MIB
     assert large["rows"] > 2.7 * small["rows"]
-    assert large["peak_memory_bytes"] - small["peak_memory_bytes"] < 40 * MIB
+    assert large["peak_memory_bytes"] - small["peak_memory_bytes"] < 80 * MIB
     assert large["peak_memory_bytes"] < 640 * MIB

@@ -34,7 +34,8 @@ def measure(
     Args:
         work: folder for everything written on the way; give it again and its shops are used again.
         shop: an already generated shop to measure on.
-        parts: which of :data:`bench.suite.PARTS`; all that belong to the size by default.
+        parts: which of :data:`bench.suite.PARTS`; all that belong to the size by default. Some alone take their
+            place in the result that ``results`` holds, which says of each when it was measured.
 
     Raises:
         ClickException: the floor's numbers are not the pipeline's; the results are written all the same.
@@ -42,7 +43,7 @@ def measure(
     """
     use_this_checkout()
     started, before = time.monotonic(), environment.load()
-    found = {
+    about = {
         "schema_version": SCHEMA_VERSION,
         "size": size.name,
         "date": str(datetime.now(UTC).date()),
@@ -51,8 +52,15 @@ def measure(
         "versions": environment.versions(),
     }
     suite = Suite(size, work.resolve(), shop.resolve() if shop else None, click.echo)
-    found |= suite.run(parts or PARTS_OF_SIZE[size.name])
-    found |= {"load": [before, environment.load()], "minutes": round((time.monotonic() - started) / 60, 2)}
+    measured = suite.run(parts or PARTS_OF_SIZE[size.name])
+    minutes = round((time.monotonic() - started) / 60, 2)
+    kept = results / f"{size.name}.json"
+    if parts and kept.is_file():
+        found = json.loads(kept.read_text(encoding="utf-8")) | measured
+        again = {"date": about["date"], "commit": about["commit"], "minutes": minutes}
+        found["measured_again"] = found.get("measured_again", {}) | dict.fromkeys(measured, again)
+    else:
+        found = about | measured | {"load": [before, environment.load()], "minutes": minutes}
     judged = verdicts(found)
     found["targets"] = [verdict.as_dict() for verdict in judged]
     last = environment.committed(ROOT, f"{RESULTS}/{size.name}.json")

@@ -66,6 +66,8 @@ def _head(results: dict[str, Any]) -> str:
             f"({results['size']}.json). Again: `make bench SIZE={results['size']}`."
         ),
     ]
+    for part, again in results.get("measured_again", {}).items():
+        lines.append(f"Measured again afterwards, {again['date']}, commit `{again['commit']}`: {part}.")
     shop = results.get("shop")
     if shop:
         drawn, made = shop["parameters"], shop["generate"]
