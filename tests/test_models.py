@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,8 +13,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from strataflow import contracts
+from strataflow.export import REFERENCES
 from strataflow.home import Home
 from strataflow.ledger import LEDGERS
+from strataflow.prediction import lifetime_value
 from strataflow.project import Project
 from strataflow.totals import TOTALS
 from worlds import START, CompiledModels, expected_segments, latest_orders, random_world, write_lake
@@ -197,3 +201,16 @@ def test_every_model_says_its_grain_and_every_published_column_is_described(benc
                 assert node["config"]["contract"]["enforced"], node["name"]
                 for column in node["columns"].values():
                     assert column["description"], f"{node['name']}.{column['name']}"
+
+
+def test_everything_published_is_described_in_english_and_in_chinese(bench):
+    manifest = json.loads((Path(bench.home.root.parent) / "full" / "manifest.json").read_text())
+    tables = contracts.published(manifest["nodes"].values()) | {lifetime_value.TABLE: lifetime_value.PUBLISHED}
+    references = contracts.references(manifest["nodes"].values(), REFERENCES)
+    assert set(references) == set(REFERENCES)
+    told = {f"{table}.{name}": column for table, one in tables.items() for name, column in one["columns"].items()}
+    for name, one in (tables | references | told).items():
+        assert one["description"], name
+        assert re.search(r"[\u4e00-\u9fff]", one["zh"]), f"{name} lacks meta.zh, its description in Chinese"
+    for name, one in (tables | references).items():
+        assert one["key"], name

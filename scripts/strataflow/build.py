@@ -18,12 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from strataflow import engines, ledger, totals
+from strataflow import contracts, engines, ledger, totals
 from strataflow.dbt_call import Progress, manifest
 from strataflow.durable import json_text, sync, write_json
 from strataflow.engines import Engine, Work
 from strataflow.engines import duckdb as duckdb_engine
 from strataflow.errors import UsageError
+from strataflow.export import REFERENCES
 from strataflow.home import Home
 from strataflow.lake import Received, received
 from strataflow.prediction import lifetime_value
@@ -50,7 +51,7 @@ class Build:
 
     ``meta`` is the content of ``build.json``: build_id, fingerprint, as_of,
     known_at, engine, rules_hash, code_version, cutoffs, rows per table, inputs, and the
-    published tables with their keys and columns.
+    contracts of the published tables and of the seeds that come with them.
     """
 
     path: Path
@@ -227,7 +228,7 @@ def _run_vars(home: Home, shop: Shop, as_of: date, known: Received, valid: date 
 def _describe(project: Project, home: Home, shop: Shop, as_of: date, known: Received, database: Path) -> dict[str, Any]:
     import duckdb
 
-    published = _published_tables(home)
+    published, references = _contracts(home)
     with duckdb.connect(str(database), read_only=True) as connection:
         rows = {table: connection.execute(f'select count(*) from "{table}"').fetchone()[0] for table in published}
         cutoffs = connection.execute(
@@ -255,6 +256,7 @@ def _describe(project: Project, home: Home, shop: Shop, as_of: date, known: Rece
         "holdout": {"customers": held_out, "kept_out_of_churn_risk": unlisted},
         "tables": rows,
         "published": published,
+        "references": references,
         "inputs": {
             "days": len(known.digests()),
             "first": str(known.first),
@@ -265,22 +267,11 @@ def _describe(project: Project, home: Home, shop: Shop, as_of: date, known: Rece
     }
 
 
-def _published_tables(home: Home) -> dict[str, Any]:
-    """Models marked ``meta.published`` in the dbt manifest: key, description and columns by table."""
-    tables = {}
-    for node in manifest(home, "duckdb")["nodes"].values():
-        meta = node.get("config", {}).get("meta") or {}
-        if meta.get("published"):
-            tables[node["name"]] = {
-                "key": meta["key"],
-                "description": " ".join(node["description"].split()),
-                "columns": {
-                    name: {"data_type": column["data_type"], "description": " ".join(column["description"].split())}
-                    for name, column in node["columns"].items()
-                },
-            }
-    tables[lifetime_value.TABLE] = lifetime_value.PUBLISHED
-    return dict(sorted(tables.items()))
+def _contracts(home: Home) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of the published tables and of the seeds that explain their keys, by table (:mod:`strataflow.contracts`)."""
+    nodes = manifest(home, "duckdb")["nodes"].values()
+    tables = contracts.published(nodes) | {lifetime_value.TABLE: lifetime_value.PUBLISHED}
+    return dict(sorted(tables.items())), dict(sorted(contracts.references(nodes, REFERENCES).items()))
 
 
 def _move_into_place(database: Path, folder: Path, meta: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from strataflow.contracts import in_both_languages
 from strataflow.durable import json_text, sha256
 from strataflow.errors import StepFailed
 
@@ -175,7 +176,7 @@ def export_database(
 
     Args:
         tables: manifest entries by table name.
-        descriptions: by table name, ``description`` and ``columns`` (name -> ``description``).
+        descriptions: by table name, its contract (:mod:`strataflow.contracts`), which becomes comments.
         about: column -> value of the one row of its table ``published_version``,
             by which a reader of the database alone knows what it reads.
     """
@@ -188,6 +189,7 @@ def export_database(
     for table in REFERENCES:
         if table not in tables and _has_table(connection, table):
             _copy_in(connection, table, f"build.main.{quoted(table)}")
+            _describe(connection, table, descriptions.get(table, {}))
     values = ", ".join(f"? as {quoted(column)}" for column in about)
     connection.execute(f"create table target.main.published_version as select {values}", list(about.values()))
     connection.execute("detach target")
@@ -200,11 +202,11 @@ def _copy_in(connection: duckdb.DuckDBPyConnection, table: str, relation: str) -
 
 def _describe(connection: duckdb.DuckDBPyConnection, table: str, description: dict[str, Any]) -> None:
     name = f"target.main.{quoted(table)}"
-    if description.get("description"):
-        connection.execute(f"comment on table {name} is {literal(description['description'])}")
+    if said := in_both_languages(description):
+        connection.execute(f"comment on table {name} is {literal(said)}")
     for column, told in description.get("columns", {}).items():
-        if told.get("description"):
-            connection.execute(f"comment on column {name}.{quoted(column)} is {literal(told['description'])}")
+        if said := in_both_languages(told):
+            connection.execute(f"comment on column {name}.{quoted(column)} is {literal(said)}")
 
 
 def _has_table(connection: duckdb.DuckDBPyConnection, table: str) -> bool:

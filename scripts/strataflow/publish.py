@@ -251,7 +251,7 @@ def _fill(staging: Path, build: Build, gate: dict[str, Any]) -> dict[str, Any]:
         documents = export.export_model_card(staging, build.meta["model_card"]) if "model_card" in build.meta else {}
         manifest = _manifest(build, gate, tables, spreadsheets) | {"documents": documents}
         (staging / MANIFEST).write_text(json_text(manifest), encoding="utf-8")
-        export.export_database(connection, staging, tables, build.meta["published"], _about(staging, manifest))
+        export.export_database(connection, staging, tables, manifest["contracts"], _about(staging, manifest))
     shutil.rmtree(spill, ignore_errors=True)
     _make_readable(staging)
     sync_tree(staging)
@@ -281,6 +281,7 @@ def _manifest(
         "holdout": build.meta.get("holdout"),
         "gate": {"name": "built", "passed": True, "expectations": _expectations(gate)},
         "tables": tables,
+        "contracts": {name: build.meta["published"][name] for name in tables} | build.meta.get("references", {}),
         "spreadsheets": spreadsheets,
     }
 

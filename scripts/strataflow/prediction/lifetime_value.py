@@ -159,32 +159,49 @@ PUBLISHED = {
     "key": ["customer_id"],
     "description": "What each customer is expected to order and spend in the year to come. One row per customer with "
     "a valid order.",
+    "zh": "预计每位客户在未来一年的订单与消费。每位有有效订单的客户一行。",
+    "contract_version": 1,
+    "indexes": [],
     "columns": {
-        "customer_id": {"data_type": "varchar", "description": "The customer's id."},
-        "as_of_date": {"data_type": "date", "description": "The day the row speaks of."},
-        "horizon_days": {"data_type": "integer", "description": "Days the expectation covers."},
-        "expected_orders": {"data_type": "decimal(18,6)", "description": "Order days expected."},
+        "customer_id": {"data_type": "varchar", "description": "The customer's id.", "zh": "客户编号。"},
+        "as_of_date": {
+            "data_type": "date", "description": "The day the row speaks of.", "zh": "本行数据所截至的日期。",
+        },
+        "horizon_days": {
+            "data_type": "integer", "description": "Days the expectation covers.", "zh": "预期所覆盖的天数。",
+        },
+        "expected_orders": {
+            "data_type": "decimal(18,6)", "description": "Order days expected.", "zh": "预期有订单的天数。",
+        },
         "expected_order_value": {
             "data_type": "decimal(18,2)", "description": "Expected net value of an order (reporting currency).",
+            "zh": "每个订单的预期净额（报告币种）。",
         },
         "expected_value": {
             "data_type": "decimal(18,2)",
             "description": "Expected net spend, discounted to as_of_date by ltv_discount_rate (reporting currency).",
+            "zh": "预期净消费额，按 ltv_discount_rate 折现到 as_of_date（报告币种）。",
         },
         "expected_value_low": {
             "data_type": "decimal(18,2)",
             "description": "One customer in ten like this one spends less, by the number of their orders; empty for "
             "cohort averages.",
+            "zh": "按订单数计算，同类客户中每十位有一位消费更少；按同期群均值估计时为空。",
         },
         "expected_value_high": {
             "data_type": "decimal(18,2)",
             "description": "One customer in ten like this one spends more; empty for cohort averages.",
+            "zh": "同类客户中每十位有一位消费更多；按同期群均值估计时为空。",
         },
         "alive_probability": {
             "data_type": "decimal(18,6)",
             "description": "Probability that the customer has not stopped for good; empty for cohort averages.",
+            "zh": "客户尚未永久离开的概率；按同期群均值估计时为空。",
         },
-        "method": {"data_type": "varchar", "description": "model or cohort_average."},
+        "method": {
+            "data_type": "varchar", "description": "model or cohort_average.",
+            "zh": "model（模型）或 cohort_average（同期群均值）。",
+        },
     },
 }  # fmt: skip
 
