@@ -5,8 +5,10 @@ Chromium (pages) can't come from Python packages; without them their tests are
 left out, and the last line says so with the command that installs what is missing.
 """
 
+import os
 import shutil
 import subprocess
+from tempfile import mkdtemp
 
 import pytest
 
@@ -29,6 +31,12 @@ NEEDS = {
     "browser": (_chromium, "a Chromium", "chromium"),
 }
 LEFT_OUT = pytest.StashKey[dict[str, int]]()
+
+
+def pytest_configure(config):
+    """One folder for what dbt parsed: nearly every test has a home of its own and the same project."""
+    if not hasattr(config, "workerinput"):
+        os.environ["STRATAFLOW_DBT_CACHE"] = mkdtemp(prefix="strataflow-parsed-")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -58,8 +66,11 @@ def pytest_testnodedown(node):
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config):
+    if hasattr(config, "workerinput"):
+        return
+    shutil.rmtree(os.environ["STRATAFLOW_DBT_CACHE"])
     counts = config.stash.get(LEFT_OUT, {})
-    if not counts or hasattr(config, "workerinput"):
+    if not counts:
         return
     parts = [f"{count} {marker} tests (no {NEEDS[marker][1]})" for marker, count in counts.items()]
     packages = " ".join(NEEDS[marker][2] for marker in counts)

@@ -13,9 +13,9 @@ import csv
 import hashlib
 import json
 import math
-import os
 import random
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -26,6 +26,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from strataflow.engines.duckdb import compile_models
 from strataflow.home import Home
 from strataflow.project import Project, Table, canonical_tables
 
@@ -184,34 +185,32 @@ class CompiledModels:
     """
 
     def __init__(self, project: Project, target: Path, run_vars: dict[str, Any]) -> None:
-        from dbt.cli.main import dbtRunner
-
-        os.environ["STRATAFLOW_BUILD_DB"] = ":memory:"
-        arguments = [
-            "--quiet", "--no-send-anonymous-usage-stats", "--log-path", str(target), "compile",
-            "--project-dir", str(project.dbt), "--profiles-dir", str(project.dbt),
-            "--target-path", str(target), "--vars", json.dumps(run_vars),
-        ]  # fmt: skip
-        outcome = dbtRunner().invoke(arguments)
-        assert outcome.success, outcome.exception or outcome.result
-        manifest = json.loads((target / "manifest.json").read_text())
+        nodes = compile_models(Home(target), project, "models", run_vars).values()
         self._seed_tables = {
             node["name"]: _seed_query(project.dbt / "seeds" / f"{node['name']}.csv", node["config"]["column_types"])
-            for node in manifest["nodes"].values()
+            for node in nodes
             if node["resource_type"] == "seed"
         }
-        models = {key: node for key, node in manifest["nodes"].items() if node["resource_type"] == "model"}
+        models = {node["unique_id"]: node for node in nodes if node["resource_type"] == "model"}
         self.models = _in_order(models)
 
-    def run(self) -> duckdb.DuckDBPyConnection:
-        """A new in-memory database with all seeds and models, over what the lake holds now."""
+    def run(self, wanted: Iterable[str] | None = None) -> duckdb.DuckDBPyConnection:
+        """A new in-memory database with all seeds, and all models or the wanted ones and what they read."""
         connection = duckdb.connect(":memory:", config={"threads": 1})
         for seed, query in self._seed_tables.items():
             connection.execute(f"create table {seed} as {query}")
-        for model in self.models:
+        for model in self.models if wanted is None else self._needed(wanted):
             kind = "table" if model["config"]["materialized"] == "table" else "view"
             connection.execute(f"create {kind} {model['name']} as {model['compiled_code']}")
         return connection
+
+    def _needed(self, wanted: Iterable[str]) -> list[dict[str, Any]]:
+        """The wanted models and all they hang on, in order: each stands behind what it reads."""
+        needed = set(wanted)
+        for model in reversed(self.models):
+            if model["name"] in needed:
+                needed |= {parent.rpartition(".")[2] for parent in model["depends_on"]["nodes"]}
+        return [model for model in self.models if model["name"] in needed]
 
 
 def _seed_query(path: Path, types: dict[str, str] | None) -> str:

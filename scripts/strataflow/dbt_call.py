@@ -7,8 +7,10 @@ seconds.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,7 +82,7 @@ def run_dbt(
 
 
 def compile_models(
-    home: Home, project: Project, place: str, run_vars: Mapping[str, Any], names: Sequence[str]
+    home: Home, project: Project, place: str, run_vars: Mapping[str, Any], names: Sequence[str] = ()
 ) -> dict[str, dict[str, Any]]:
     """Nodes of dbt's manifest by name; those of models have their SQL as ``compiled_code``.
 
@@ -89,7 +91,7 @@ def compile_models(
     Args:
         place: name of a folder of artefacts, apart from those of the builds.
         run_vars: as for a build.
-        names: models and seeds.
+        names: models and seeds; all if empty.
 
     Raises:
         StepFailed: dbt can't compile the project.
@@ -101,17 +103,22 @@ def compile_models(
         "--quiet", "--log-level", "none", "--log-path", str(logs), "--no-use-colors",
         "--no-send-anonymous-usage-stats", "--no-version-check", "compile", "--target", "duckdb",
         "--indirect-selection", "empty", "--project-dir", str(project.dbt), "--profiles-dir", str(project.dbt),
-        "--target-path", str(artefacts(home, place)), "--vars", json.dumps(dict(run_vars)), "--select", *names,
+        "--target-path", str(artefacts(home, place)), "--vars", json.dumps(dict(run_vars)),
     ]  # fmt: skip
-    with environment({"STRATAFLOW_BUILD_DB": ":memory:"}):
-        outcome = dbtRunner().invoke(arguments)
+    if names:
+        arguments += ["--select", *names]
+    memory = {"STRATAFLOW_BUILD_DB": ":memory:"}
+    with environment(memory), _parsed(artefacts(home, place), project, run_vars) as parsed:
+        outcome = dbtRunner(manifest=parsed).invoke(arguments)
     if not outcome.success:
         raise StepFailed(
             "dbt could not compile the models:\n  " + "\n  ".join(_failures(outcome)),
             where=str(project.dbt),
             todo=f"mend the model or the rule named above; dbt's own log is {logs / 'dbt.log'}",
         )
-    return {node["name"]: node for node in manifest(home, place)["nodes"].values() if node["name"] in names}
+    return {
+        node["name"]: node for node in manifest(home, place)["nodes"].values() if not names or node["name"] in names
+    }
 
 
 def artefacts(home: Home, target: str) -> Path:
@@ -131,26 +138,38 @@ def _parsed(folder: Path, project: Project, run_vars: Mapping[str, Any]) -> Iter
     dbt itself parses anew whenever a var differs, and the day always does, which takes longer than
     building a small shop. What a day's vars change in the parsed project is which models read which:
     that depends on the tables landed and on whether a churn model is there, and on nothing else of them.
+    It is kept beside dbt's artefacts, or for all homes together in ``$STRATAFLOW_DBT_CACHE``.
     """
     from dbt.contracts.graph.manifest import Manifest
     from dbt.parser.manifest import extended_mashumuro_decoder
-    from dbt.version import __version__
 
-    from strataflow.rules import project_hash
-
-    structure = [sorted(run_vars.get("landed_tables", ())), bool(run_vars.get("churn_scoring_sql"))]
-    key = json.dumps([__version__, str(project.dbt), project_hash(project), structure])
-    key_file, kept = folder / "parsed.json", folder / "partial_parse.msgpack"
-    if kept.is_file() and key_file.is_file() and key_file.read_text(encoding="utf-8") == key:
+    kept = Path(os.environ.get("STRATAFLOW_DBT_CACHE") or folder) / f"parsed-{_parse_key(folder, project, run_vars)}"
+    fresh = folder / "partial_parse.msgpack"  # where dbt leaves what it parsed
+    if kept.is_file():
         manifest = Manifest.from_msgpack(kept.read_bytes(), decoder=extended_mashumuro_decoder)
         manifest.build_flat_graph()
         yield manifest
         return
-    for outdated in (key_file, kept):
+    for outdated in (fresh, *folder.glob("parsed-*")):
         outdated.unlink(missing_ok=True)
     yield None
-    if kept.is_file():
-        key_file.write_text(key, encoding="utf-8")
+    if fresh.is_file():
+        os.replace(fresh, folder / kept.name)
+        if kept.parent != folder:
+            shutil.copyfile(folder / kept.name, kept.with_name(f".{os.getpid()}-{kept.name}"))
+            os.replace(kept.with_name(f".{os.getpid()}-{kept.name}"), kept)
+
+
+def _parse_key(folder: Path, project: Project, run_vars: Mapping[str, Any]) -> str:
+    """Digest of everything that the parsed project depends on."""
+    from dbt.version import __version__
+
+    from strataflow.rules import project_hash
+
+    database = Path(os.environ.get("STRATAFLOW_BUILD_DB", "")).stem
+    reads = [sorted(run_vars.get("landed_tables", ())), bool(run_vars.get("churn_scoring_sql"))]
+    parts = [__version__, str(project.dbt), project_hash(project), folder.name, database, reads]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 @contextmanager

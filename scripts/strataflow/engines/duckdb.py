@@ -47,7 +47,7 @@ def build_tables(work: Work, *, select: Sequence[str] = (), tests: bool = True) 
 
 
 def compile_models(
-    home: Home, project: Project, place: str, run_vars: Mapping[str, Any], names: Sequence[str]
+    home: Home, project: Project, place: str, run_vars: Mapping[str, Any], names: Sequence[str] = ()
 ) -> dict[str, dict[str, Any]]:
     """As :func:`strataflow.dbt_call.compile_models`, leaving no connection that a build would take up.
 
