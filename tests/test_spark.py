@@ -33,7 +33,7 @@ from strataflow.run import Deployment, Steps
 from strataflow.runlog import RunLog
 from strataflow.sources import Shop, load_sources
 from strataflow.sqltext import quoted
-from worlds import START, World, random_world, write_lake
+from worlds import START, several_worlds, write_lake
 
 PROJECT = Project.locate()
 SHOP = Shop(name="corner", time_zone="UTC", currency="USD")
@@ -150,17 +150,6 @@ def test_complete_journey_is_published_as_the_same_bytes_whichever_engine_ran_on
     expected, made = run(embedded, morrow), run(switched, morrow)
     assert made.meta == expected.meta
     assert published_bytes(switched) == published_bytes(embedded)
-
-
-def several_worlds(count: int) -> World:
-    """Small random shops side by side, with ids of their own."""
-    together = World()
-    for seed in range(count):
-        world = random_world(seed)
-        for name, rows in world.tables().items():
-            ids = [column for column in ("order_id", "customer_id", "interaction_id") if rows and column in rows[0]]
-            getattr(together, name).extend({**row, **{key: f"{seed}-{row[key]}" for key in ids}} for row in rows)
-    return together
 
 
 @pytest.mark.spark

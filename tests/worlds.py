@@ -124,6 +124,17 @@ def _deliver_interaction(rng: random.Random, world: World, identity: str, person
         world.interactions.append({**row, "received_date": received + timedelta(days=rng.randint(1, 10))})
 
 
+def several_worlds(count: int) -> World:
+    """Small random shops side by side, with ids of their own."""
+    together = World()
+    for seed in range(count):
+        world = random_world(seed)
+        for name, rows in world.tables().items():
+            ids = [column for column in ("order_id", "customer_id", "interaction_id") if rows and column in rows[0]]
+            getattr(together, name).extend({**row, **{key: f"{seed}-{row[key]}" for key in ids}} for row in rows)
+    return together
+
+
 def write_lake(home: Home, project: Project, world: World, through: date | None = None) -> None:
     """Land ``world`` as landing would have: partitions and manifests, days up to ``through``."""
     shutil.rmtree(home.lake, ignore_errors=True)

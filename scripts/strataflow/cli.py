@@ -508,6 +508,25 @@ def versions(obj: dict[str, Any], home: Path | None, **_: Any) -> None:
     )
 
 
+@cli.command(epilog="\b\nExample:\n  strataflow catalogue --output docs/catalogue.md")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the page there.  [default: print]"
+)
+@shared
+@click.pass_obj
+def catalogue(obj: dict[str, Any], output: Path | None, **_: Any) -> None:
+    """Describe every published table, metric and reader on one Markdown page, from the dbt project."""
+    from strataflow import catalogue
+    from strataflow.project import Project
+
+    page = catalogue.catalogue(Project.locate())
+    if output:
+        output.write_text(page, encoding="utf-8")
+    document = {"ok": True, "command": "catalogue", **({"path": str(output)} if output else {"page": page})}
+    said = f"wrote {output}" if output else page
+    _screen(obj).result(document, lambda console: console.print(said, markup=False, highlight=False, soft_wrap=True))
+
+
 @cli.command()
 @click.argument("named", metavar="VERSION|DATE")
 @location

@@ -1,0 +1,149 @@
+"""What analysts are handed: metrics that a metrics engine can work out, queries that run, a catalogue that is true."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from publishing import pass_gate
+from strataflow.build import build
+from strataflow.catalogue import catalogue
+from strataflow.home import Home
+from strataflow.project import Project
+from strataflow.publish import publish
+from strataflow.report.facts import headline
+from strataflow.sources import Shop
+from worlds import START, several_worlds, write_lake
+
+PROJECT = Project.locate()
+DOCS = PROJECT.root / "docs"
+DAY = START + timedelta(days=58)
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory) -> Path:
+    """A published day of a few dozen customers with every kind of order and interaction."""
+    home = Home(tmp_path_factory.mktemp("semantics") / "home")
+    write_lake(home, PROJECT, several_worlds(12))
+    made = build(home, PROJECT, Shop(name="corner", time_zone="UTC", currency="USD"), DAY)
+    pass_gate(home, DAY, made.meta["build_id"])
+    return publish(home, made).path
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def asked(version: Path, folder: Path, metrics: list[str], group_by: str) -> dict[str, dict[str, str]]:
+    """What MetricFlow answers from the published database: group -> metric -> value as text."""
+    shutil.copytree(PROJECT.dbt, folder / "dbt_project", ignore=shutil.ignore_patterns("target", "logs"))
+    shutil.copyfile(version / "current.duckdb", folder / "current.duckdb")
+    programs = Path(sys.executable).parent
+    environment = {
+        "PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(folder), "DBT_PROFILES_DIR": ".",
+        "STRATAFLOW_BUILD_DB": str(folder / "current.duckdb"), "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    }  # fmt: skip
+    query = ["query", "--metrics", ",".join(metrics), "--group-by", group_by, "--csv", str(folder / "answer.csv")]
+    for call in ([programs / "dbt", "--quiet", "parse"], [programs / "mf", *query]):
+        done = subprocess.run(
+            call, cwd=folder / "dbt_project", env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    with (folder / "answer.csv").open(encoding="utf-8", newline="") as file:
+        return {row.pop(group_by): row for row in csv.DictReader(file)}
+
+
+def test_a_metrics_engine_gives_the_numbers_of_the_report(version, tmp_path):
+    metrics = [
+        "customers", "buyers", "orders", "revenue", "lifetime_revenue", "average_order_value", "revenue_per_buyer",
+        "orders_per_buyer", "ever_bought", "bought_again", "repeat_rate", "active_customers", "silent_customers",
+        "churned_customers", "active_share", "revenue_at_risk", "expected_leavers", "customers_rated",
+        "mean_churn_probability",
+    ]  # fmt: skip
+    answer = asked(version, tmp_path, metrics, "customer__rfm_class")
+
+    with duckdb.connect(str(version / "current.duckdb"), read_only=True) as connection:
+        classes = [
+            name for (name,) in connection.execute("select distinct rfm_class from customer_segments").fetchall()
+        ]
+        assert set(answer) == set(classes)
+        assert len(classes) > 4
+        for name in classes:
+            told = answer[name]
+            part = f"(select * from customer_segments where rfm_class = '{name}')"
+            page = headline(connection, part)
+            more = connection.execute(
+                "select sum(lifetime_value), count(*) filter (activity_stage in ('new', 'active')),"
+                " count(*) filter (activity_stage = 'silent'), count(*) filter (activity_stage = 'churned'),"
+                f" sum(churn_probability * monetary), sum(churn_probability), count(churn_probability) from {part}"
+            ).fetchone()
+            expected = {
+                "customers": page.customers, "buyers": page.buyers, "orders": page.orders, "revenue": page.revenue,
+                "ever_bought": page.ever_bought, "bought_again": page.bought_again, "lifetime_revenue": more[0],
+                "active_customers": more[1], "silent_customers": more[2], "churned_customers": more[3],
+                "revenue_at_risk": more[4], "expected_leavers": more[5], "customers_rated": more[6],
+                "average_order_value": _ratio(page.revenue, page.orders),
+                "revenue_per_buyer": _ratio(page.revenue, page.buyers),
+                "orders_per_buyer": _ratio(page.orders, page.buyers),
+                "repeat_rate": _ratio(page.bought_again, page.ever_bought),
+                "active_share": _ratio(more[1], page.customers),
+                "mean_churn_probability": _ratio(more[5], more[6]),
+            }  # fmt: skip
+            for metric, value in expected.items():
+                got = float(told[metric]) if told[metric] else None
+                assert got == (None if value is None else pytest.approx(float(value))), (name, metric)
+
+
+def _ratio(part: Decimal | float | None, whole: Decimal | float) -> float | None:
+    return float(part) / float(whole) if whole and part is not None else None
+
+
+# ---------------------------------------------------------------- cookbook
+
+
+def cookbook() -> dict[str, str]:
+    """The numbered questions and their SQL."""
+    sections = re.split(r"^## ", (DOCS / "cookbook.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    found = {}
+    for section in sections:
+        if section[0].isdigit():
+            (sql,) = re.findall(r"```sql\n(.*?)```", section, flags=re.DOTALL)
+            found[section.splitlines()[0]] = sql.strip().rstrip(";")
+    return found
+
+
+def test_the_cookbook_has_ten_questions():
+    assert [question.partition(".")[0] for question in cookbook()] == [str(number) for number in range(1, 11)]
+
+
+@pytest.mark.parametrize("question", cookbook())
+def test_every_question_of_the_cookbook_has_an_answer(version, question):
+    with duckdb.connect(str(version / "current.duckdb"), read_only=True) as connection:
+        assert connection.execute(cookbook()[question]).fetchall(), question
+
+
+# ---------------------------------------------------------------- catalogue
+
+
+def test_the_committed_catalogue_is_that_of_the_project():
+    written = (DOCS / "catalogue.md").read_text(encoding="utf-8")
+    assert written == catalogue(PROJECT), "make it again: strataflow catalogue --output docs/catalogue.md"
+
+
+def test_every_metric_is_described_in_both_languages():
+    page = (DOCS / "catalogue.md").read_text(encoding="utf-8").partition("## Metrics")[2]
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*?) \|$", page, flags=re.MULTILINE)
+    assert len(rows) >= 20
+    for name, label, chinese, definition in rows:
+        assert label, name
+        assert definition.endswith("."), name
+        assert re.search(r"[\u4e00-\u9fff]", chinese), name
