@@ -10,14 +10,8 @@ import pytest
 from strataflow.project import Project
 
 ROOT = Project.locate().root
-PAGES = sorted(
-    [
-        *ROOT.glob("*.md"),
-        *(ROOT / "docs").rglob("*.md"),
-        ROOT / "dags" / "README.md",
-        ROOT / "expectations" / "README.md",
-    ]
-)
+FOLDERS = (ROOT / "dags", ROOT / "expectations")
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(folder / "README.md" for folder in FOLDERS)])
 
 
 def headings(page: Path) -> set[str]:
