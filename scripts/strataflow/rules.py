@@ -20,7 +20,7 @@ from strataflow.durable import json_text
 from strataflow.errors import UsageError
 from strataflow.project import Project
 
-# What a ledger row depends on: everything up to the ledgers, the two seeds and the one var they read.
+# What a ledger row depends on: everything up to the ledgers, the two seeds and the vars they read.
 _LEDGER_PATHS = (
     "models/staging",
     "models/ledgers",
@@ -30,7 +30,7 @@ _LEDGER_PATHS = (
     "seeds/order_statuses.csv",
     "seeds/currency_rates.csv",
 )
-_LEDGER_VARS = ("interaction_redelivery_days",)
+_LEDGER_VARS = ("interaction_redelivery_days", "bulk_line_units")
 
 # What lifetime totals depend on beside the ledgers.
 _TOTALS_PATHS = (

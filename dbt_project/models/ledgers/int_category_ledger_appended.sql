@@ -56,6 +56,7 @@ valued as (
         products.category,
         lines.order_date,
         lines.received_date,
+        case when lines.quantity >= {{ var('bulk_line_units') }} then 1 else 0 end as is_bulk,
         {{ in_reporting_currency('(lines.amount - lines.refunded_amount)') }} as net_amount
     from lines
     inner join statuses on lines.status = statuses.status
@@ -78,6 +79,7 @@ ended as (
         valued.category,
         valued.order_date,
         superseded.superseded_date as received_date,
+        valued.is_bulk,
         valued.net_amount
     from valued
     inner join superseded
@@ -89,9 +91,9 @@ ended as (
 
 signed as (
 
-    select customer_id, category, order_date, received_date, 1 as sign, net_amount from valued
+    select customer_id, category, order_date, received_date, 1 as sign, is_bulk, net_amount from valued
     union all
-    select customer_id, category, order_date, received_date, -1 as sign, net_amount from ended
+    select customer_id, category, order_date, received_date, -1 as sign, is_bulk, net_amount from ended
 
 ),
 
@@ -103,6 +105,7 @@ ledger as (
         order_date,
         received_date,
         cast(sum(sign) as integer) as lines_bought,
+        cast(sum(sign * is_bulk) as integer) as bulk_lines,
         cast(sum(sign * net_amount) as decimal(18, 2)) as net_amount
     from signed
     where received_date > {{ ledger_through() }}

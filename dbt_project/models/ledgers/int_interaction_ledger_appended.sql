@@ -51,9 +51,9 @@ first_arrivals as (
 
 united as (
 
-    select customer_id, interaction_date, interaction_hour, received_date, kind, channel from received_once
+    select customer_id, interaction_date, interaction_hour, received_date, kind, channel, referred_customer_id is not null as is_referral from received_once
     union all
-    select customer_id, interaction_date, interaction_hour, received_date, kind, channel from first_arrivals
+    select customer_id, interaction_date, interaction_hour, received_date, kind, channel, referred_customer_id is not null as is_referral from first_arrivals
 
 ),
 

@@ -5,6 +5,10 @@
     'int_customer_tags_from_channels',
     'int_customer_tags_from_categories',
     'int_customer_tags_from_attributes',
+    'int_customer_tags_from_holdings',
+    'int_customer_tags_from_types',
+    'int_customer_tags_from_interactions',
+    'int_customer_tags_from_needs',
 ] %}
 
 with

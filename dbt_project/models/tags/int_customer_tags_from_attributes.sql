@@ -1,4 +1,8 @@
-{% set attributes = ['region', 'source_channel'] %}
+{#
+  What the shop says of its customers. Which attribute, or which value of it, makes which tag is
+  the seed attribute_tags; attributes that are no column are keys of the JSON in `attributes`.
+#}
+{% set columns = ['region', 'source_channel', 'industry'] %}
 
 with
 
@@ -8,18 +12,56 @@ customers as (
 
 ),
 
-tags as (
+rules as (
 
-    {% for attribute in attributes %}
-    select
-        customer_id,
-        '{{ attribute }}' as tag_id,
-        {{ attribute }} as tag_value,
-        'given by the shop' as evidence
-    from customers
-    where {{ attribute }} is not null
+    select * from {{ ref('attribute_tags') }}
+
+),
+
+in_columns as (
+
+    {% for column in columns %}
+    select customer_id, '{{ column }}' as attribute, {{ column }} as attribute_value from customers
+    where {{ column }} is not null
     {{ 'union all' if not loop.last }}
     {% endfor %}
+
+),
+
+in_json as (
+
+    select
+        customers.customer_id,
+        keys.attribute,
+        {{ json_text('customers.attributes', 'keys.attribute') }} as attribute_value
+    from customers
+    cross join (select distinct rules.attribute from rules where rules.attribute not in ('{{ columns | join("', '") }}')) as keys
+    where customers.attributes is not null
+
+),
+
+said as (
+
+    select * from in_columns
+    union all
+    select * from in_json where nullif(trim(attribute_value), '') is not null
+
+),
+
+tags as (
+
+    select
+        said.customer_id,
+        rules.tag_id,
+        case when rules.attribute_value is null then said.attribute_value end as tag_value,
+        case
+            when rules.attribute_value is null then 'given by the shop'
+            else said.attribute || ' is ' || said.attribute_value || ', given by the shop'
+        end as evidence
+    from said
+    inner join rules
+        on said.attribute = rules.attribute
+            and (rules.attribute_value is null or lower(trim(said.attribute_value)) = lower(trim(rules.attribute_value)))
 
 )
 

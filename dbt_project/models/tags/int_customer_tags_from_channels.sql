@@ -25,8 +25,16 @@ ranked as (
 
     select
         *,
+        sum(channel_orders) over (partition by customer_id) as window_orders,
         row_number() over (partition by customer_id order by channel_orders desc, channel asc) as channel_rank
     from orders_by_channel
+
+),
+
+main_channels as (
+
+    select * from ranked
+    where channel_rank = 1
 
 ),
 
@@ -36,9 +44,18 @@ tags as (
         customer_id,
         'main_channel' as tag_id,
         channel as tag_value,
-        channel_orders || ' orders in the window' as evidence
-    from ranked
-    where channel_rank = 1
+        channel_orders || ' of ' || window_orders || ' orders in the window' as evidence
+    from main_channels
+
+    union all
+
+    select
+        customer_id,
+        case when channel_orders >= {{ var('single_channel_share') }} * window_orders then 'single_channel' else 'multi_channel' end as tag_id,
+        cast(null as {{ dbt.type_string() }}) as tag_value,
+        channel_orders || ' of ' || window_orders || ' orders in the window through ' || channel as evidence
+    from main_channels
+    where window_orders >= {{ var('habit_min_orders') }}
 
 )
 

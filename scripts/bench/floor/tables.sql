@@ -38,7 +38,8 @@ select
     amount - refunded_amount as net,
     status in ('completed', 'paid', 'shipped', 'delivered', 'refunded') and amount > refunded_amount as is_valid,
     coupon_amount > 0 as has_coupon,
-    refunded_amount > 0 as has_refund
+    refunded_amount > 0 as has_refund,
+    discount_amount + coupon_amount as saved
 from lake_orders
 anti join replaced_orders using (order_id, received_date)
 where order_date <= date $day;
@@ -66,7 +67,9 @@ order_days as (
         count(*) filter (is_valid) as orders,
         coalesce(sum(net) filter (is_valid), 0) as net,
         count(*) filter (is_valid and has_coupon) as coupon_orders,
-        count(*) filter (is_valid and has_refund) as refunded_orders
+        count(*) filter (is_valid and has_refund) as refunded_orders,
+        count(*) filter (is_valid and order_hour between 9 and 17) as office_hour_orders,
+        coalesce(sum(saved) filter (is_valid), 0) as saved
     from orders
     group by all
 )
@@ -82,7 +85,11 @@ select
     coalesce(sum(orders) filter (order_date > date $day - 365), 0)::bigint as frequency,
     coalesce(sum(net) filter (order_date > date $day - 365), 0)::decimal(18, 2) as monetary,
     coalesce(sum(coupon_orders) filter (order_date > date $day - 365), 0)::bigint as coupon_orders,
-    coalesce(sum(refunded_orders) filter (order_date > date $day - 365), 0)::bigint as refunded_orders
+    coalesce(sum(refunded_orders) filter (order_date > date $day - 365), 0)::bigint as refunded_orders,
+    coalesce(sum(orders) filter (order_date > date $day - 365 and isodow(order_date) > 5), 0)::bigint as weekend_orders,
+    coalesce(sum(office_hour_orders) filter (order_date > date $day - 365 and isodow(order_date) < 6), 0)::bigint
+        as office_orders,
+    greatest(coalesce(sum(saved) filter (order_date > date $day - 365), 0), 0)::decimal(18, 2) as saved
 from order_days
 group by customer_id;
 
@@ -117,7 +124,13 @@ create temp table attributes as
 select
     customer_id,
     min(received_date) as first_received_date,
-    arg_max({'date': registered_date, 'region': region, 'channel': source_channel}, received_date) as newest
+    arg_max(
+        {
+            'date': registered_date, 'region': region, 'channel': source_channel, 'industry': industry,
+            'type': upper(trim(customer_type))
+        },
+        received_date
+    ) as newest
 from lake_customers
 where coalesce(registered_date, received_date) <= date $day
 group by customer_id;
@@ -341,6 +354,53 @@ from orders
 where is_valid and order_date > date $day - 365
 group by all;
 
+create temp table peers as
+select
+    ((200 * sum(coupon_orders) + sum(frequency)) // (2 * sum(frequency)))::bigint as coupon_percent,
+    ((1000000 * sum(saved))::bigint // nullif((100 * sum(monetary + saved))::bigint, 0))::bigint as saved_points,
+    (((100 * sum(monetary))::bigint // nullif(sum(frequency)::bigint, 0)) * 0.01)::decimal(18, 2) as order_value
+from customer_orders
+where frequency >= 3;
+
+create temp table channel_habits as
+select
+    customer_id,
+    channel,
+    sum(orders) as orders,
+    sum(sum(orders)) over (partition by customer_id) as in_window,
+    row_number() over (partition by customer_id order by sum(orders) desc, channel) as channel_rank
+from habits
+where channel is not null
+group by customer_id, channel;
+
+create temp table interaction_rules as
+select 'tag' as purpose, tag_id, kind, names_referred_customer, window_days, min_count, 1 as weight
+from read_csv($seeds || '/interaction_tags.csv', header = true)
+union all
+select 'need', tag_id, subject, false, 365, 5, weight
+from read_csv($seeds || '/need_types.csv', header = true)
+where subject_type = 'interaction';
+
+create temp table counted_interactions as
+select
+    customer_id,
+    purpose,
+    tag_id,
+    sum(weight)::bigint as times,
+    max(interaction_date) as last_date,
+    any_value(window_days) as window_days,
+    any_value(min_count) as min_count
+from (
+    select customer_id, kind, interaction_date, referred_customer_id
+    from lake_interactions
+    anti join repeated_interactions using (interaction_id, received_date)
+    where interaction_date > date $day - 365 and interaction_date <= date $day
+)
+join interaction_rules using (kind)
+where interaction_date > date $day - window_days::integer
+    and (referred_customer_id is not null or not names_referred_customer)
+group by customer_id, purpose, tag_id;
+
 copy (
     with
     said as (
@@ -371,7 +431,41 @@ copy (
                 else 'coupon_indifferent'
             end,
             null,
-            coupon_orders || ' of ' || frequency || ' orders in the window with a coupon'
+            coupon_orders || ' of ' || frequency || ' orders in the window with a coupon; peers ' || coupon_percent || '%'
+        from customer_orders cross join peers
+        where frequency >= 3
+
+        union all
+
+        select
+            customer_id,
+            case
+                when points >= 1.5 * saved_points then 'price_sensitive'
+                when points <= 0.5 * saved_points then 'price_insensitive'
+                else 'price_average'
+            end,
+            null,
+            'saved ' || (points + 50) // 100 || '% of the list price by discounts and coupons; peers '
+            || (saved_points + 50) // 100 || '%'
+        from (
+            select *, (1000000 * saved)::bigint // (100 * (monetary + saved))::bigint as points
+            from customer_orders
+            where frequency >= 3 and monetary + saved > 0
+        )
+        cross join peers
+        where saved_points > 0
+
+        union all
+
+        select
+            customer_id,
+            case
+                when weekend_orders >= 0.50 * frequency then 'weekend_shopper'
+                when frequency - weekend_orders >= 0.90 * frequency then 'weekday_shopper'
+                else 'days_mixed'
+            end,
+            null,
+            weekend_orders || ' of ' || frequency || ' orders in the window on a weekend'
         from customer_orders
         where frequency >= 3
 
@@ -400,18 +494,74 @@ copy (
 
         union all
 
-        select customer_id, 'main_channel', channel, orders || ' orders in the window'
+        select customer_id, 'main_channel', channel, orders || ' of ' || in_window || ' orders in the window'
+        from channel_habits
+        where channel_rank = 1
+
+        union all
+
+        select
+            customer_id,
+            case when orders >= 0.80 * in_window then 'single_channel' else 'multi_channel' end,
+            null,
+            orders || ' of ' || in_window || ' orders in the window through ' || channel
+        from channel_habits
+        where channel_rank = 1 and in_window >= 3
+
+        union all
+
+        select
+            customer_id,
+            tag_id,
+            null,
+            times || ' times in ' || window_days || ' days (from ' || min_count || ' on), the last on ' || last_date
+        from counted_interactions
+        where purpose = 'tag' and times >= min_count
+
+        union all
+
+        select customer_id, tag_id, null, times || ' of ' || all_times || ' weighted lines and interactions in the window'
         from (
             select
-                customer_id,
-                channel,
-                sum(orders) as orders,
-                row_number() over (partition by customer_id order by sum(orders) desc, channel) as channel_rank
-            from habits
-            where channel is not null
-            group by customer_id, channel
+                *,
+                sum(times) over (partition by customer_id) as all_times,
+                row_number() over (partition by customer_id order by times desc, tag_id) as need_rank
+            from counted_interactions
+            where purpose = 'need'
         )
-        where channel_rank = 1
+        where need_rank = 1 and all_times >= 5 and times >= 0.50 * all_times
+
+        union all
+
+        select customer_id, 'customer_' || lower(newest.type), null, 'given by the shop'
+        from attributes
+        where newest.type in ('2B', '2C')
+
+        union all
+
+        select
+            customer_id,
+            case when is_large and is_office then 'customer_2b' else 'customer_2c' end,
+            null,
+            'inferred, confidence 100%: mean order '
+            || (((100 * monetary)::bigint // frequency) * 0.01)::decimal(18, 2) || ', peers ' || order_value
+            || '; ' || office_orders || ' of ' || frequency || ' orders in office hours'
+        from (
+            select
+                *,
+                monetary >= 4 * order_value * frequency as is_large,
+                office_orders >= 0.80 * frequency as is_office
+            from customer_orders cross join peers
+            where frequency >= 2 and order_value > 0
+        )
+        anti join (select customer_id from attributes where newest.type in ('2B', '2C')) as given using (customer_id)
+        where is_large = is_office
+
+        union all
+
+        select customer_id, 'industry', newest.industry, 'given by the shop'
+        from attributes
+        where newest.industry is not null
 
         union all
 
