@@ -517,6 +517,13 @@ def test_the_command_speaks_json_and_ends_with_0_if_all_is_well(tmp_path):
     assert (problem["rule"], problem["file"], problem["line"]) == ("unknown_tag", ALIASES, 4)
 
 
+def test_a_rule_for_a_tag_that_the_dictionary_lacks_is_named(tmp_path):
+    project = write(tmp_path, [tag("vip", "VIP", "贵宾")], [])
+    rules = project.dbt / "seeds" / "interaction_tags.csv"
+    rules.write_text("tag_id,kind,window_days\nvip,shared,30\nno_such_tag,shared,30\n", encoding="utf-8")
+    assert found(project) == [("unknown_tag", "dbt_project/seeds/interaction_tags.csv", 3)]
+
+
 def test_a_build_with_a_word_for_two_tags_does_not_begin(tmp_path):
     root = tmp_path / "rules"
     shutil.copytree(Project.locate().dbt, root / "dbt_project", ignore=shutil.ignore_patterns("target", "logs"))

@@ -18,6 +18,13 @@ rules as (
 
 ),
 
+keys as (
+
+    select distinct attribute from rules
+    where attribute not in ('{{ columns | join("', '") }}')
+
+),
+
 in_columns as (
 
     {% for column in columns %}
@@ -35,7 +42,7 @@ in_json as (
         keys.attribute,
         {{ json_text('customers.attributes', 'keys.attribute') }} as attribute_value
     from customers
-    cross join (select distinct rules.attribute from rules where rules.attribute not in ('{{ columns | join("', '") }}')) as keys
+    cross join keys
     where customers.attributes is not null
 
 ),

@@ -42,7 +42,7 @@ def problems(rows: Rows) -> list[Problem]:
         _expired_targets,
     )
     found = [*rows.problems, *(problem for rule in rules for problem in rule(rows))]
-    order = (rows.tag_file, rows.alias_file)
+    order = list(dict.fromkeys([rows.tag_file, rows.alias_file, *(problem.file for problem in found)]))
     return sorted(found, key=lambda problem: (order.index(problem.file), problem.line, problem.rule, problem.what))
 
 
@@ -71,6 +71,7 @@ def _unknown_tags(rows: Rows) -> Iterator[Problem]:
     named = [(rows.tag_file, tag.line, "implies", other) for tag in rows.tags for other in tag.implies]
     named += [(rows.tag_file, tag.line, "contradicts", other) for tag in rows.tags for other in tag.contradicts]
     named += [(rows.alias_file, alias.line, "tag_id", alias.tag_id) for alias in rows.aliases if alias.tag_id]
+    named += [(rule.file, rule.line, rule.column, rule.tag_id) for rule in rows.named]
     for file, line, column, other in named:
         if other not in known:
             what = f"{column} names {other!r}, which is no tag_id of the dictionary"

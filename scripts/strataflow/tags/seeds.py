@@ -23,6 +23,8 @@ TAG_COLUMNS = (
     "is_default", "implies", "contradicts", "agrees_with", "agrees_value", "owner", "valid_from", "valid_to",
 )  # fmt: skip
 ALIAS_COLUMNS = ("alias", "tag_id", "valid_from", "valid_to")
+# Seeds that say what makes a tag; each column of theirs that ends in tag_id names one.
+RULE_SEEDS = ("interaction_tags", "attribute_tags", "holding_tags", "need_types")
 VALUE_KINDS = ("flag", "value")
 _KEY = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -99,14 +101,25 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Named:
+    """A tag that a row of a rule seed names; ``line`` as for :class:`Tag`."""
+
+    file: str
+    line: int
+    column: str
+    tag_id: str
+
+
+@dataclass(frozen=True)
 class Rows:
-    """All rows of both seeds, and the cells that could not be read."""
+    """All rows of both seeds, the cells that could not be read, and the tags that the seeds of rules name."""
 
     tags: list[Tag]
     aliases: list[Alias]
     problems: list[Problem]
     tag_file: str
     alias_file: str
+    named: tuple[Named, ...] = ()
 
 
 def read(project: Project) -> Rows:
@@ -118,7 +131,24 @@ def read(project: Project) -> Rows:
     problems: list[Problem] = []
     tags = [_tag(cells) for cells in _cells(project, project.tag_dictionary, TAG_COLUMNS, problems)]
     aliases = [_alias(cells) for cells in _cells(project, project.tag_aliases, ALIAS_COLUMNS, problems)]
-    return Rows(tags, aliases, problems, _below(project, project.tag_dictionary), _below(project, project.tag_aliases))
+    return Rows(
+        tags,
+        aliases,
+        problems,
+        _below(project, project.tag_dictionary),
+        _below(project, project.tag_aliases),
+        tuple(_named(project)),
+    )
+
+
+def _named(project: Project) -> Iterator[Named]:
+    """What the seeds of rules name; a deployment that does without one of them has none there."""
+    for path in (project.dbt / "seeds" / f"{seed}.csv" for seed in RULE_SEEDS):
+        header, rows = _table(path) if path.is_file() else ([], [])
+        for line, row in rows:
+            for column, cell in zip(header, row, strict=False):
+                if column.endswith("tag_id") and cell:
+                    yield Named(_below(project, path), line, column, cell)
 
 
 @dataclass
