@@ -107,12 +107,16 @@ def build(
             It may change from day to day: the result does not depend on it.
 
     Raises:
-        UsageError: there is no such engine, something it needs is missing, or the tag vocabulary has problems.
+        UsageError: there is no such engine, something it needs is missing, the tag vocabulary has problems, or a
+            setting of stability is out of range.
         InputError: nothing has been landed by then.
         StepFailed: a model or a data test of the dbt project failed.
     """
+    from strataflow.history.stability import Settings
+
     name, computing = engines.chosen(engine)
     Vocabulary.load(project)
+    Settings.of(variables(project))
     known = received(home, known_at or as_of)
     rules = ledger_rules_hash(project, shop.currency)
     totals_rules = totals_rules_hash(project, shop.currency)

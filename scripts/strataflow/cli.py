@@ -444,6 +444,34 @@ def compare(obj: dict[str, Any], day: date, known_at: date | None, home: Path | 
 @cli.command(
     epilog="""\b
 Examples:
+  strataflow stability                                  what the settings in force have spared, by month
+  strataflow stability --dwell rfm_class=7 --margin recency_days=2 --margin activity_days=3
+"""
+)
+@click.option("--dwell", multiple=True, metavar="ATTRIBUTE=DAYS", help="Try: a changed value holds so many days.")
+@click.option("--margin", multiple=True, metavar="MARGIN=NUMBER", help="Try: how far past a boundary moves count.")
+@click.option("--by", type=click.Choice(["day", "month"]), default="month", show_default=True)
+@location
+@shared
+@click.pass_obj
+def stability(
+    obj: dict[str, Any], dwell: tuple[str, ...], margin: tuple[str, ...], by: str, home: Path | None, **_: Any
+) -> None:
+    """Tell how many moves the settings of stability spare.
+
+    Without options, those that the days were published with. With --dwell and --margin, what other
+    settings would have spared on all published days; nothing is written.
+    """
+    from strataflow.history import spared
+    from strataflow.home import Home
+
+    told = spared.spared(Home.at(home), spared.settings_given(dwell, margin), by=by)
+    _screen(obj).result({"ok": True, "command": "stability", **told}, lambda console: spared.render(told, console))
+
+
+@cli.command(
+    epilog="""\b
+Examples:
   strataflow rollback                                   to the published day before the current one
   strataflow rollback --to 2017-12-29                   to that day; the same again changes nothing
 """

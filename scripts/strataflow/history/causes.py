@@ -160,12 +160,17 @@ def find_moves(connection: duckdb.DuckDBPyConnection, before: PublishedDay, toda
 
 def name_kinds(connection: duckdb.DuckDBPyConnection, today: PublishedDay) -> None:
     """Create ``kinds`` (attribute, from_value, to_value, kind) from the seeds published with ``today``."""
+    load_seeds(connection, today, ("rfm_classes", "lifecycle_stages", "value_tiers"))
+    connection.execute(statement("kinds"))
+
+
+def load_seeds(connection: duckdb.DuckDBPyConnection, today: PublishedDay, names: tuple[str, ...]) -> None:
+    """Create seeds as tables, as published with ``today``."""
     database_file = quoted(str(today.path / "current.duckdb"))
     connection.execute(f"attach {database_file} as published (read_only)")
-    for seed in ("rfm_classes", "lifecycle_stages", "value_tiers"):
+    for seed in names:
         connection.execute(f"create or replace table {seed} as from published.main.{seed}")
     connection.execute("detach published")
-    connection.execute(statement("kinds"))
 
 
 def find_causes(

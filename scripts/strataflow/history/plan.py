@@ -15,6 +15,9 @@ from itertools import pairwise
 from strataflow.history.causes import PublishedDay
 
 OPEN_INTERVALS = "segment_history/open.parquet"
+OPEN_STRETCHES = "segment_stability/open.parquet"
+# What the fold over the steadied days writes; see stability.py.
+STABILITY_TABLES = ("segment_stability", "stability_held", "stability_moves")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,28 @@ def plan(days: list[PublishedDay]) -> list[Planned]:
     if days:
         planned.append(Planned(OPEN_INTERVALS, "segment_history", (digest,), days[-1], days[-1]))
     return planned
+
+
+def plan_stability(days: list[PublishedDay]) -> list[Planned]:
+    """The files of the days that are steadied (oldest first); each is made from all of them up to its own."""
+    planned, digest, before = [], "", None
+    for today in days:
+        digest = hashlib.sha256(f"{digest} {today.path.name}".encode()).hexdigest()
+        planned.append(Planned(held_path(today.day), "stability_held", (digest,), today, before or today))
+        if before:
+            moves = f"stability_moves/as_of_date={today.day}/stability_moves.parquet"
+            planned.append(Planned(moves, "stability_moves", (digest,), today, before))
+            closed = f"segment_stability/closed/{today.day}.parquet"
+            planned.append(Planned(closed, "segment_stability", (digest,), today, before))
+        before = today
+    if days:
+        planned.append(Planned(OPEN_STRETCHES, "segment_stability", (digest,), days[-1], days[-1]))
+    return planned
+
+
+def held_path(day: date) -> str:
+    """Where those held back on a day lie, relative to the folder of the history; every steadied day has the file."""
+    return f"stability_held/as_of_date={day}/stability_held.parquet"
 
 
 def snapshot_path(day: date) -> str:

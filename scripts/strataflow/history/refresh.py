@@ -28,7 +28,17 @@ from strataflow.history.causes import (
     name_kinds,
     statement,
 )
-from strataflow.history.plan import OPEN_INTERVALS, Planned, plan, snapshot_path
+from strataflow.history.plan import (
+    OPEN_INTERVALS,
+    OPEN_STRETCHES,
+    STABILITY_TABLES,
+    Planned,
+    held_path,
+    plan,
+    plan_stability,
+    snapshot_path,
+)
+from strataflow.history.stability import Fold, settings_of
 from strataflow.history.writing import write_parquet
 from strataflow.lake import Received, received
 from strataflow.marks import Marks
@@ -47,6 +57,11 @@ MANIFEST = "manifest.json"
 # Rises when a reader of the history's files has to change; files of another version are made anew.
 SCHEMA_VERSION = 1
 STAGING = ".history-"
+_OF_STABILITY = {
+    "segment_stability": "from stable_closed order by customer_id, attribute",
+    "stability_held": "from held order by customer_id, attribute",
+    "stability_moves": "from stability_moves order by attribute",
+}
 
 
 @dataclass(frozen=True)
@@ -89,8 +104,9 @@ def refresh(home: Home, project: Project, shop: Shop) -> Refreshed:
     _clear(home)
     last, now = _Last.of(home), _InForce(home, project, shop, at_hand)
     days = sorted([*at_hand, *_pruned_days(home, last, at_hand)], key=lambda published: published.day)
-    everything = plan(days)
-    planned = [part for part in everything if last.has(part) or now.can_make(part)]
+    steadied = _Steadied.of(days, last)
+    everything = [*plan(days), *plan_stability(steadied.days)]
+    planned = [part for part in everything if last.has(part) or (now.can_make(part) and steadied.can_make(part))]
     kept = [part for part in planned if last.has(part)]
     outdated = [part for part in planned if not last.has(part)]
     waiting = tuple(sorted({part.today.day for part in everything if part not in planned}))
@@ -100,7 +116,7 @@ def refresh(home: Home, project: Project, shop: Shop) -> Refreshed:
     try:
         files = last.link(kept, staging)
         with database(home.scratch / "history") as connection:
-            files |= _Writer(connection, staging, days, last, now).write(outdated)
+            files |= _Writer(connection, staging, days, steadied, last, now).write(outdated)
         path = _switch(home, staging, files, waiting, days[-1].day)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -128,11 +144,7 @@ class _Last:
 
     def has(self, part: Planned) -> bool:
         """Whether the file is there, whole, and made from what it would be made from now."""
-        entry = self.files.get(part.path)
-        if self.folder is None or entry is None or entry["made_from"] != list(part.made_from):
-            return False
-        path = self.folder / part.path
-        return path.is_file() and path.stat().st_size == entry["bytes"]
+        return self._is_whole(part.path) and self.files[part.path]["made_from"] == list(part.made_from)
 
     def link(self, parts: list[Planned], staging: Path) -> dict[str, dict[str, Any]]:
         """Take files into a new folder without copying them; their entries by path."""
@@ -142,13 +154,69 @@ class _Last:
             os.link(Path(self.folder or "") / part.path, target)
         return {part.path: self.files[part.path] for part in parts}
 
-    def intervals_from(self, day: date) -> list[str]:
-        """The files that hold every interval not yet ended before ``day``; none if one is missing."""
-        closed = [
-            path for path in self.files if path.startswith("segment_history/closed/") and Path(path).stem >= str(day)
+    def open_on(self, day: date, open_now: str) -> list[str]:
+        """The files that hold every interval not yet ended before ``day``; none if one is missing.
+
+        Args:
+            open_now: path of the table's intervals that are open after the last day.
+        """
+        table = open_now.partition("/")[0]
+        closed = [path for path in self.files if path.startswith(f"{table}/closed/") and Path(path).stem >= str(day)]
+        wanted = [open_now, *closed]
+        return [str(Path(self.folder or "") / path) for path in wanted] if all(map(self._is_whole, wanted)) else []
+
+    def _is_whole(self, path: str) -> bool:
+        entry = self.files.get(path)
+        if self.folder is None or entry is None:
+            return False
+        file = self.folder / path
+        return file.is_file() and file.stat().st_size == entry["bytes"]
+
+
+@dataclass(frozen=True)
+class _Steadied:
+    """The days that are steadied, and from which of them on the fold has to be gone through.
+
+    Attributes:
+        days: from the first published with a setting of stability on; empty while there is none.
+        start: the first day whose stretches are not on file, or not as they would come out now.
+        files: with what was open before ``start``; empty if the fold begins with the first day.
+    """
+
+    days: list[PublishedDay]
+    start: date
+    files: list[str]
+
+    @classmethod
+    def of(cls, days: list[PublishedDay], last: _Last) -> _Steadied:
+        """As published now, against the history on file."""
+        first = next(
+            (place for place, one in enumerate(days) if _was_steadied(one, last) or settings_of(one).attributes),
+            len(days),
+        )
+        followed = days[first:]
+        if not followed:
+            return cls([], date.max, [])
+        on_file = {part.path for part in plan_stability(followed) if last.has(part)}
+        anew = [part.today.day for part in plan_stability(followed) if part.path not in {*on_file, OPEN_STRETCHES}]
+        gone = [
+            date.fromisoformat(Path(path).stem)
+            for path in last.files
+            if path.startswith("segment_stability/closed/") and path not in on_file
         ]
-        files = [Path(self.folder or "") / path for path in (OPEN_INTERVALS, *closed)]
-        return [str(path) for path in files] if all(path.is_file() for path in files) else []
+        start = min([*anew, *gone], default=date.max)
+        files = last.open_on(start, OPEN_STRETCHES) if start > followed[0].day else []
+        return cls(followed, start if files else followed[0].day, files)
+
+    def can_make(self, part: Planned) -> bool:
+        """Whether the days to go through for the file still have their measures, which a pruned one has not."""
+        if part.table not in STABILITY_TABLES:
+            return True
+        return not any(one.snapshot and self.start <= one.day <= part.today.day for one in self.days)
+
+
+def _was_steadied(published: PublishedDay, last: _Last) -> bool:
+    return published.snapshot is not None and held_path(published.day) in last.files
 
 
 class _InForce:
@@ -169,7 +237,7 @@ class _InForce:
         needs_causes = part.table == "segment_transitions" or part.period == "day"
         if needs_causes:
             return part.before.snapshot is None and part.today.snapshot is None and self._is_of_now(part.today)
-        return part.table == "segment_history" or part.today.snapshot is None
+        return part.table in {"segment_history", *STABILITY_TABLES} or part.today.snapshot is None
 
     def evidence(self, today: PublishedDay) -> Evidence:
         """What the causes of a day are worked out from."""
@@ -196,11 +264,12 @@ class _Writer:
         connection: duckdb.DuckDBPyConnection,
         staging: Path,
         days: list[PublishedDay],
+        steadied: _Steadied,
         last: _Last,
         now: _InForce,
     ) -> None:
         self._connection, self._staging = connection, staging
-        self._days, self._last, self._now = days, last, now
+        self._days, self._steadied, self._last, self._now = days, steadied, last, now
         self._moves_of: tuple[str, str] | None = None
 
     def write(self, parts: list[Planned]) -> dict[str, dict[str, Any]]:
@@ -216,7 +285,8 @@ class _Writer:
                 entries[part.path] = self._transitions(part)
             elif part.table == "transition_matrix":
                 entries[part.path] = self._matrix(part)
-        return entries | self._intervals([part for part in parts if part.table == "segment_history"])
+        entries |= self._intervals([part for part in parts if part.table == "segment_history"])
+        return entries | self._stability([part for part in parts if part.table in STABILITY_TABLES])
 
     def _transitions(self, part: Planned) -> dict[str, Any]:
         self._find_moves(part.before, part.today)
@@ -271,7 +341,7 @@ class _Writer:
 
     def _begin_intervals(self, changed: date) -> date:
         """Create ``open_intervals`` as they stood before a day; returns the day to go on with."""
-        files = self._last.intervals_from(changed) if changed > self._days[0].day else []
+        files = self._last.open_on(changed, OPEN_INTERVALS) if changed > self._days[0].day else []
         if len(self._days) > 1 and changed > self._days[1].day and files:
             listed = ", ".join(quoted(path) for path in files)
             self._connection.execute(
@@ -283,6 +353,33 @@ class _Writer:
         self._connection.execute(f"create or replace view today as from {first.table('customer_segments')}")
         self._connection.execute(statement("intervals_first"), {"day": first.day})
         return first.day
+
+    def _stability(self, parts: list[Planned]) -> dict[str, dict[str, Any]]:
+        """Go through the steadied days from the first that changed."""
+        if not parts:
+            return {}
+        wanted, days = {part.path: part for part in parts}, self._steadied.days
+        last_day = max(part.today.day for part in parts)
+        fold, entries = Fold(self._connection), {}
+        for before, today in zip([None, *days], days, strict=False):
+            if today.day < self._steadied.start or today.day > last_day:
+                continue
+            if before is None:
+                fold.begin(today)
+            else:
+                if today.day == self._steadied.start:
+                    fold.resume(self._steadied.files, before, today.day)
+                self._find_moves(before, today)
+                look_at(self._connection, before, today)
+                fold.step(before, today)
+            for path in (path for path, part in wanted.items() if part.today is today and path != OPEN_STRETCHES):
+                entries[path] = self._keep(wanted[path], _OF_STABILITY[wanted[path].table])
+        if OPEN_STRETCHES in wanted:
+            if self._steadied.start > days[-1].day:
+                fold.resume(self._steadied.files, days[-1], self._steadied.start)
+            query = "select *, cast(null as date) as valid_to from stable order by customer_id, attribute"
+            entries[OPEN_STRETCHES] = self._keep(wanted[OPEN_STRETCHES], query)
+        return entries
 
     def _find_moves(self, before: PublishedDay, today: PublishedDay) -> None:
         """Moves between two versions, found once for all files of a day."""
