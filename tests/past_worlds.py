@@ -29,6 +29,16 @@ def ago(days: int) -> date:
     return DAY - timedelta(days=days)
 
 
+def edit_vars(project: Project, rules: dict[str, str]) -> None:
+    """Give vars of one line each other values in ``dbt_project.yml``."""
+    path = project.dbt / "dbt_project.yml"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for name, value in rules.items():
+        (place,) = [number for number, line in enumerate(lines) if line.startswith(f"  {name}:")]
+        lines[place] = f"  {name}: {value}"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 class HandWorld:
     """A world to which one says who did what, how many days ago, and when it was received."""
 
@@ -94,12 +104,7 @@ class PastHome:
 
     def edit(self, **rules: str) -> None:
         """Give vars other values, as an analyst does in dbt_project.yml."""
-        path = self.project.dbt / "dbt_project.yml"
-        lines = path.read_text(encoding="utf-8").splitlines()
-        for name, value in rules.items():
-            (place,) = [number for number, line in enumerate(lines) if line.startswith(f"  {name}:")]
-            lines[place] = f"  {name}: {value}"
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        edit_vars(self.project, rules)
 
     def publish(self, day: date, known_at: date | None = None) -> None:
         """Build a day and publish it, its gate taken as passed."""

@@ -22,9 +22,11 @@ from strataflow.history.refresh import MANIFEST, current_history, refresh
 from strataflow.home import Home
 from strataflow.project import Project
 from strataflow.publish import current_version, published_days, version_of
-from whole_worlds import replay
+from whole_worlds import replay, steadied_rules
 
 KILLED = -9
+# What is told of stability hangs on all days before: it has to bear all that the other tables bear.
+STEADIED = {"stability_min_dwell_days": "{ecommerce_stage: 2}", "stability_margin": "{value_tier_share: 0.1}"}
 
 
 def three_days() -> HandWorld:
@@ -40,7 +42,7 @@ def three_days() -> HandWorld:
 @pytest.fixture(scope="module")
 def past(tmp_path_factory):
     """Three days published, each followed by its history."""
-    past = PastHome(tmp_path_factory.mktemp("past"), three_days().world)
+    past = PastHome(tmp_path_factory.mktemp("past"), three_days().world, **STEADIED)
     past.reports = {}
     for day in (ago(2), EVE, DAY):
         past.publish(day)
@@ -175,6 +177,17 @@ def test_days_in_any_order_end_in_the_same_bytes(past, tmp_path):
     assert bytes_below(current_history(other.home)) == bytes_below(current_history(past.home))
 
 
+def test_who_is_steadied_stands_beside_who_is_published(past):
+    """The second order makes `second` a repeat buyer on the third day; it is their first change, so nothing waits."""
+    told = past.rows(
+        "segment_stability", "value, previous_value, valid_from, valid_to", "customer_id = 'second' and attribute = "
+        "'ecommerce_stage'",
+    )  # fmt: skip
+    assert told == [("first_purchase", None, ago(2), DAY), ("repeat", "first_purchase", DAY, None)]
+    counted = past.rows("stability_moves", "as_of_date, attribute, raw_moves - stable_moves = spared", "raw_moves > 0")
+    assert (DAY, "ecommerce_stage", True) in counted
+
+
 def test_a_day_published_again_refreshes_what_hangs_on_it(copied, tmp_path):
     """The second day gets another version: its files and the comparisons with it are made anew, the first stays."""
     before = current_history(copied.home)
@@ -289,9 +302,14 @@ def test_compare_says_what_is_missing(past):
 # ---------------------------------------------------------------- whole pipelines
 
 
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory):
+    return steadied_rules(tmp_path_factory.mktemp("steadied") / "rules")
+
+
 @pytest.mark.parametrize("seed", [11, 23, 42])
-def test_a_random_shop_is_the_same_day_by_day_by_backfill_and_from_an_empty_home(seed, tmp_path):
-    assert replay(seed, tmp_path) == []
+def test_a_random_shop_is_the_same_day_by_day_by_backfill_and_from_an_empty_home(seed, rules, tmp_path):
+    assert replay(seed, tmp_path, rules) == []
 
 
 def test_causes_add_up_on_the_last_days_of_complete_journey(tmp_path):
