@@ -2,7 +2,7 @@
 ### Ingest orders
 
 Brings one day of orders into the lake: every table but the interactions
-(orders, order lines, customers, products), each row either landed or
+(orders, order lines, customers, products, manual tags), each row either landed or
 quarantined with its reason.
 
 | | |
@@ -33,7 +33,7 @@ from strataflow.orchestration import ORDERS, WRITER_POOL
 @dag(
     dag_id="ingest_orders",
     dag_display_name="Ingest orders",
-    description="Lands a day of orders, order lines, customers and products, and checks it",
+    description="Lands a day of orders, order lines, customers, products and manual tags, and checks it",
     doc_md=__doc__,
     schedule=orchestration.nightly(),
     end_date=orchestration.last_day(),

@@ -31,6 +31,7 @@ FEEDS = {
     "clicks": "interactions",
     "crm": "customers",
     "range": "products",
+    "notes": "manual_tags",
 }
 
 # What makes a good row of each canonical table; n counts the rows.
@@ -46,6 +47,7 @@ ROWS = {
     "interactions": {"interaction_id": "'i' || n", "customer_id": "'c' || n % 7", "kind": "'page_view'"},
     "customers": {"customer_id": "'c' || n", "region": "'north'"},
     "products": {"product_id": "'p' || n", "category": "'tea'", "unit_price": "2.50"},
+    "manual_tags": {"customer_id": "'c' || n", "tag": "'night owl'", "tagged_by": "'li'", "action": "'add'"},
 }  # fmt: skip
 
 
@@ -161,6 +163,7 @@ def make_build(home: Home, as_of: date = DAY, build_id: str = "b1") -> Build:
         _make_ledger(build, as_of)
         _make_segments(build, as_of)
         _make_tags(build, as_of)
+        _make_manual_tags(build, home, as_of)
         _make_lists(build, as_of)
         days = [day for (day,) in build.execute("select distinct received_date from orders order by all").fetchall()]
         for day in days:
@@ -256,8 +259,51 @@ def _make_tags(build: duckdb.DuckDBPyConnection, as_of: date) -> None:
         )
         select
             customer_id, date '{as_of}' as as_of_date, tag_id, tag_group, tag_value::varchar as tag_value,
-            'automatic' as source, 'orders counted' as evidence
+            'automatic' as source, 'orders counted' as evidence, null::date as since_date,
+            null::varchar as tagged_by, null::varchar as reason, null::date as expires_at
         from said join tag_dictionary using (tag_id)
+        """
+    )
+
+
+def _make_manual_tags(build: duckdb.DuckDBPyConnection, home: Home, as_of: date) -> None:
+    """Five statements of c03, c04 and c05: in force to the last day, in the queue twice, expired, against the data."""
+    path = home.partition("manual_tags", as_of, "notes")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    build.execute(
+        f"""
+        create table manual_tag_outcomes as
+        select
+            customer_id, date '{as_of}' as as_of_date, tag_text, tagged_by, expires_at::date as expires_at,
+            tag_id, null::varchar as tag_value, outcome, against_tag_id, date '{as_of}' as received_date,
+            'notes' as source_name, 'notes.csv' as source_file, line::bigint as source_line
+        from (values
+            (1, 'c03', 'night owl', 'li', '{as_of}', 'hours_night', 'in_force', null),
+            (2, 'c03', '夜 猫', 'li', null, null, 'queued', null),
+            (3, 'c04', '夜猫', 'wu', null, null, 'queued', null),
+            (4, 'c04', 'night owl', 'li', '{as_of - timedelta(days=1)}', 'hours_night', 'expired', null),
+            (5, 'c05', 'never ordered', 'li', null, 'never_ordered', 'against_data', 'has_ordered')
+        ) as said (line, customer_id, tag_text, tagged_by, expires_at, tag_id, outcome, against_tag_id);
+        create table int_manual_tag_texts as
+        select distinct tag_text, replace(tag_text, ' ', '') as word from manual_tag_outcomes;
+        create table tag_review_queue as
+        select '夜猫' as word, date '{as_of}' as as_of_date, '夜 猫' as tag_text, 2::bigint as times;
+        insert into customer_tags
+        select
+            customer_id, as_of_date, tag_id, 'active_hours', null, 'manual', 'said by li', received_date, tagged_by,
+            null, expires_at
+        from manual_tag_outcomes where outcome = 'in_force';
+        create table tag_conflicts as
+        select customer_id, as_of_date, tag_id, 'manual' as source, tag_value, outcome as conflict, against_tag_id
+        from manual_tag_outcomes where outcome = 'against_data'
+        union all
+        select customer_id, as_of_date, 'hours_mixed', 'automatic', null, 'outranked', 'hours_night'
+        from manual_tag_outcomes where outcome = 'in_force';
+        copy (
+            select
+                customer_id, tag_text as tag, source_name as source, source_file, source_line
+            from manual_tag_outcomes
+        ) to '{path}' (format parquet)
         """
     )
 

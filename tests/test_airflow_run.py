@@ -138,6 +138,9 @@ def test_each_day_is_handed_on_with_its_key(after):
     tables = {
         "customer_segments",
         "customer_tags",
+        "manual_tag_outcomes",
+        "tag_review_queue",
+        "tag_conflicts",
         "churn_risk",
         "customer_lifetime_value",
         "rfm_cutoffs",

@@ -27,6 +27,9 @@ DAY = START + timedelta(days=35)
 ORDER = {
     "customer_segments": "customer_id",
     "customer_tags": "customer_id, tag_id",
+    "manual_tag_outcomes": "received_date, source_name, source_file, source_line",
+    "tag_review_queue": "word",
+    "tag_conflicts": "customer_id, tag_id, source",
     "churn_risk": "customer_id",
     "rfm_cutoffs": "measure",
 }

@@ -14,6 +14,9 @@ PRODUCERS = {"ingest_orders": "lake_orders", "ingest_interactions": "lake_intera
 PUBLISHED = {
     "customer_segments",
     "customer_tags",
+    "manual_tag_outcomes",
+    "tag_review_queue",
+    "tag_conflicts",
     "churn_risk",
     "customer_lifetime_value",
     "rfm_cutoffs",

@@ -32,6 +32,9 @@ COMPARED = (
 TABLES = {
     "customer_segments": "customer_id",
     "customer_tags": "customer_id, tag_id",
+    "manual_tag_outcomes": "received_date, source_name, source_file, source_line",
+    "tag_review_queue": "word",
+    "tag_conflicts": "customer_id, tag_id, source",
     "churn_risk": "customer_id",
     "rfm_cutoffs": "measure",
     "int_customer_order_totals": "customer_id",

@@ -422,7 +422,8 @@ def test_a_fault_among_the_aliases_is_named_with_its_row_and_rule(rule, row, tmp
 
 
 def test_every_rule_in_the_docs_has_a_planted_fault_and_every_fault_a_rule_in_the_docs():
-    table = Path(__file__).parents[1].joinpath("docs", "tags.md").read_text(encoding="utf-8").partition("| rule |")[2]
+    page = Path(__file__).parents[1].joinpath("docs", "tags.md").read_text(encoding="utf-8")
+    table = page.partition("## The lint")[2].partition("| rule |")[2]
     documented = {rule for row in table.splitlines()[2:] for rule in re.findall(r"`(\w+)`", row.split("|")[1])}
     planted = {rule for rule, *_ in (*DICTIONARY_FAULTS, *ALIAS_FAULTS)} | {"unreadable_row"}
     assert documented == planted

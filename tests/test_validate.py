@@ -208,6 +208,13 @@ SPOILED = {
     ),
     "segments_are_restated_as_tags": f"delete from customer_tags {ONE} and tag_group = 'rfm_class'",
     "tagged_customers_have_a_segment": f"update customer_tags set customer_id = 'c99' {ONE}",
+    "every_statement_of_staff_has_one_outcome": "delete from manual_tag_outcomes where outcome = 'expired'",
+    "manual_tags_in_force_are_tags_of_the_customer": "delete from customer_tags where source = 'manual'",
+    "manual_tags_end_on_their_last_day": (
+        "update customer_tags set expires_at = as_of_date - 1 where source = 'manual'"
+    ),
+    "unknown_texts_are_in_the_review_queue": "update tag_review_queue set times = 1",
+    "tags_that_lost_say_to_what": "delete from tag_conflicts where source = 'manual'",
 }
 SHARES = {"class_shares_are_stable", "class_shares_do_not_jump"}
 
@@ -269,6 +276,15 @@ def test_a_group_that_is_no_longer_in_use_is_not_demanded(build, home, tmp_path)
         ("tags_agree_with_the_segments", f"update customer_segments set value_tier = 'high' {ONE}"),
         ("segments_are_restated_as_tags", f"update customer_segments set ecommerce_stage = 'super' {ONE}"),
         ("mandatory_groups_hold_a_tag_for_everyone", f"delete from customer_tags {ONE}"),
+        ("every_statement_of_staff_has_one_outcome", "insert into manual_tag_outcomes from manual_tag_outcomes"),
+        ("every_statement_of_staff_has_one_outcome", "update manual_tag_outcomes set outcome = 'lost'"),
+        ("every_statement_of_staff_has_one_outcome", "update manual_tag_outcomes set source_line = 99 - source_line"),
+        ("manual_tags_in_force_are_tags_of_the_customer", "update customer_tags set tagged_by = 'wu'"),
+        ("manual_tags_in_force_are_tags_of_the_customer", f"update customer_tags set source = 'manual' {ONE}"),
+        ("unknown_texts_are_in_the_review_queue", "delete from tag_review_queue"),
+        ("unknown_texts_are_in_the_review_queue", "update tag_review_queue set tag_text = 'another'"),
+        ("tags_that_lost_say_to_what", "update tag_conflicts set against_tag_id = 'coupon_user'"),
+        ("tags_that_lost_say_to_what", "update tag_conflicts set tag_id = 'has_ordered' where source = 'automatic'"),
     ],
 )  # fmt: skip
 def test_the_fault_from_another_side_is_named_alike(name, statement, build, home, tmp_path):
@@ -429,6 +445,11 @@ LANDED_SPOILED = {
     "customers_are_not_registered_tomorrow": land("crm", registered_at=f"timestamp '{DAY}' + interval 3 day"),
     "products_are_unique_within_a_source_and_day": land("range", product_id="'p' || n // 2"),
     "products_prices_are_not_negative": land("range", unit_price="case when n = 3 then -2.5 else 2.5 end"),
+    "manual_tags_have_a_business_date": land("notes", tagged_date=f"case when n <> 3 then date '{DAY}' end"),
+    "manual_tags_are_added_or_removed": land("notes", action="case when n = 3 then 'ad' else 'remove' end"),
+    "manual_tags_are_said_once_within_a_source_and_day": land("notes", customer_id="'c' || n // 2"),
+    "manual_tags_are_not_of_tomorrow": land("notes", tagged_date=f"date '{DAY}' + 1"),
+    "manual_tags_end_after_they_begin": land("notes", expires_at=f"date '{DAY}' - 1"),
     "products_have_a_category": land("range", category="case when n % 5 > 0 then 'tea' end"),
 }
 COUNTS = {"row_counts_are_usual", "row_counts_do_not_collapse"}

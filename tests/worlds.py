@@ -42,10 +42,12 @@ class World:
     orders: list[dict[str, Any]] = field(default_factory=list)
     interactions: list[dict[str, Any]] = field(default_factory=list)
     customers: list[dict[str, Any]] = field(default_factory=list)
+    manual_tags: list[dict[str, Any]] = field(default_factory=list)
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """Rows by canonical table."""
-        return {"orders": self.orders, "interactions": self.interactions, "customers": self.customers}
+        """Rows by canonical table; a shop whose staff set no tags has no table of them."""
+        found = {"orders": self.orders, "interactions": self.interactions, "customers": self.customers}
+        return found | ({"manual_tags": self.manual_tags} if self.manual_tags else {})
 
 
 def random_world(seed: int, days: int = 40) -> World:
@@ -146,7 +148,9 @@ def write_lake(home: Home, project: Project, world: World, through: date | None 
 
 
 def _write_partition(home: Home, table: Table, day: date, rows: list[dict[str, Any]]) -> None:
-    standing_in = {"status": "completed", "currency": "USD", "is_adjustment": False, "source": table.name}
+    standing_in = {
+        "status": "completed", "currency": "USD", "is_adjustment": False, "source": table.name, "action": "add",
+    }  # fmt: skip
     standing_in |= dict.fromkeys(("refunded_amount", "discount_amount", "coupon_amount"), Decimal(0))
     columns = {
         column.name: [row.get(column.name, standing_in.get(column.name)) for row in rows] for column in table.columns

@@ -40,7 +40,7 @@ from strataflow.rules import (
 )
 from strataflow.rules import listed as listed_rules
 from strataflow.sources import Shop
-from strataflow.tags import Vocabulary
+from strataflow.tags import Vocabulary, handed
 
 SCHEMA_VERSION = 1
 
@@ -132,6 +132,7 @@ def build(
         settled = totals.kept(home, known, as_of, totals_rules)
         run_vars = _run_vars(home, shop, as_of, known, valid) | in_force.dbt_vars()
         run_vars["kept_totals"] = settled.dbt_var() if settled else None
+        run_vars["tag_texts"] = handed.hand_over(home, project, known, as_of, scratch / "tag_texts")
         work = Work(home, project, run_vars, scratch, progress)
         computing.build_tables(work)
     score_lifetime_value(work.database, in_force, as_of, float(variables(project)["ltv_discount_rate"]))
@@ -196,6 +197,7 @@ def build_models(
     run_vars = _run_vars(home, shop, as_of, known, valid) | {"kept_totals": settled.dbt_var() if settled else None}
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
+    run_vars["tag_texts"] = handed.hand_over(home, project, known, as_of, scratch / "tag_texts")
     work = Work(home, project, run_vars, scratch)
     duckdb_engine.build_tables(work, select=[f"+{model}" for model in models], tests=False)
     return work.database

@@ -106,7 +106,7 @@ def identity(source: Source, table: Table, shop: Shop, rates: dict[str, date]) -
     """
     from hashlib import sha256 as digest
 
-    columns = [[c.name, c.data_type, c.required, c.default, c.derived] for c in table.columns]
+    columns = [[c.name, c.data_type, c.required, c.default, c.derived, *c.allowed] for c in table.columns]
     said = [
         source.definition_sha256,
         shop.time_zone,

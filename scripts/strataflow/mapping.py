@@ -228,7 +228,7 @@ class _Writer:
         name = column.name
         if name not in self.source.columns:
             return
-        if column.data_type != "varchar" or name == "currency":
+        if column.data_type != "varchar" or name == "currency" or column.allowed:
             words = f"{name}: '{{}}' is not {_in_words(column, self.source.format)}"
             self._refuse(reasons.UNPARSEABLE, words, f"r_{name} is null and t_{name} is not null", f"t_{name}")
         if column.required:
@@ -340,7 +340,8 @@ class _Writer:
         if name == "currency":
             return f"case when regexp_full_match(t_{name}, '[A-Za-z]{{3}}') then upper(t_{name}) end"
         if column.data_type == "varchar":
-            return f"t_{name}"
+            allowed = f"case when lower(t_{name}) in ({_listed(column.allowed)}) then lower(t_{name}) end"
+            return allowed if column.allowed else f"t_{name}"
         if column.data_type == "timestamp":
             return f"try({self._instant(name, kind)})"
         if column.data_type == "date":
@@ -439,6 +440,8 @@ def _repeats_header(raw: Sequence[str]) -> str:
 def _in_words(column: Column, form: Format) -> str:
     if column.name == "currency":
         return "a currency code of three letters"
+    if column.allowed:
+        return f"one of {', '.join(column.allowed)}"
     if column.data_type in ("timestamp", "date"):
         known = ", ".join((*form.date_formats, "ISO 8601"))
         return f"a date or time (known here: {known})"

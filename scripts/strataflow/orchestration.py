@@ -59,7 +59,7 @@ ORDERS = Asset(
     name="lake_orders",
     uri="strataflow://lake/orders",
     group="lake",
-    extra={"holds": "orders, order lines, customers and products received on a day, past gate 1"},
+    extra={"holds": "orders, order lines, customers, products and manual tags received on a day, past gate 1"},
 )
 INTERACTIONS = Asset(
     name="lake_interactions",
@@ -72,6 +72,9 @@ PUBLISHED = tuple(
     for table in (
         "customer_segments",
         "customer_tags",
+        "manual_tag_outcomes",
+        "tag_review_queue",
+        "tag_conflicts",
         "churn_risk",
         "customer_lifetime_value",
         "rfm_cutoffs",

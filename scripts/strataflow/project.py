@@ -84,7 +84,8 @@ class Column:
     """One column of a canonical table.
 
     ``default`` is SQL that stands in where a source maps nothing; ``derived``
-    columns are filled by landing and can't be mapped.
+    columns are filled by landing and can't be mapped; ``allowed`` are the words
+    that a column may hold, any word where there are none.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Column:
     required: bool = False
     default: str | None = None
     derived: bool = False
+    allowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,4 +159,5 @@ def _column(entry: dict) -> Column:
         required=bool(meta.get("required", False)),
         default=None if default is None else str(default),
         derived=bool(meta.get("derived", False)),
+        allowed=tuple(meta.get("allowed", ())),
     )

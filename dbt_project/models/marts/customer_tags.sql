@@ -1,42 +1,76 @@
-{% set tag_models = [
-    'int_customer_tags_from_segments',
-    'int_customer_tags_from_orders',
-    'int_customer_tags_from_hours',
-    'int_customer_tags_from_channels',
-    'int_customer_tags_from_categories',
-    'int_customer_tags_from_attributes',
-    'int_customer_tags_from_holdings',
-    'int_customer_tags_from_types',
-    'int_customer_tags_from_interactions',
-    'int_customer_tags_from_needs',
-] %}
-
 with
 
-{% for tag_model in tag_models %}
-{{ tag_model | replace('int_customer_tags_', '') }} as (
+automatic as (
 
-    select * from {{ ref(tag_model) }}
-
-),
-
-{% endfor %}
-collected as (
-
-    {% for tag_model in tag_models %}
-    select customer_id, tag_id, tag_value, evidence from {{ tag_model | replace('int_customer_tags_', '') }}
-    {{ 'union all' if not loop.last }}
-    {% endfor %}
+    select * from {{ ref('int_customer_tags_automatic') }}
 
 ),
 
-dictionary as (
+manual as (
+
+    select * from {{ ref('int_customer_tags_manual') }}
+
+),
+
+outranked as (
+
+    select * from {{ ref('int_customer_tags_outranked') }}
+
+),
+
+displaced as (
+
+    select customer_id, tag_id from outranked
+    union all
+    select manual.customer_id, manual.tag_id
+    from manual
+    left join outranked
+        on manual.customer_id = outranked.customer_id
+            and manual.tag_id = outranked.tag_id
+    where outranked.customer_id is null
+
+),
+
+left_standing as (
+
+    select automatic.*
+    from automatic
+    left join displaced
+        on automatic.customer_id = displaced.customer_id
+            and automatic.tag_id = displaced.tag_id
+    where displaced.customer_id is null
+
+),
+
+united as (
 
     select
+        customer_id,
         tag_id,
         tag_group,
-        coalesce(valid_from, {{ as_of() }}) <= {{ as_of() }} and coalesce(valid_to, {{ as_of() }}) >= {{ as_of() }} as is_in_use
-    from {{ ref('tag_dictionary') }}
+        tag_value,
+        'automatic' as source,
+        evidence,
+        cast(null as date) as since_date,
+        cast(null as {{ dbt.type_string() }}) as tagged_by,
+        cast(null as {{ dbt.type_string() }}) as reason,
+        cast(null as date) as expires_at
+    from left_standing
+
+    union all
+
+    select
+        customer_id,
+        tag_id,
+        tag_group,
+        tag_value,
+        source,
+        evidence,
+        since_date,
+        tagged_by,
+        reason,
+        expires_at
+    from manual
 
 ),
 
@@ -44,21 +78,24 @@ tags as (
 
     select
         ---------- ids
-        collected.customer_id,
+        customer_id,
         {{ as_of() }} as as_of_date,
-        collected.tag_id,
+        tag_id,
 
         ---------- what the tag says
-        dictionary.tag_group,
-        cast(collected.tag_value as {{ dbt.type_string() }}) as tag_value,
+        tag_group,
+        tag_value,
 
         ---------- where it comes from
-        'automatic' as source,
-        cast(collected.evidence as {{ dbt.type_string() }}) as evidence
-    from collected
-    left join dictionary on collected.tag_id = dictionary.tag_id
-    -- a word that the dictionary lacks stays, so that the gate can name it
-    where coalesce(dictionary.is_in_use, true)
+        source,
+        evidence,
+        since_date,
+
+        ---------- who said so, of manual tags
+        tagged_by,
+        reason,
+        expires_at
+    from united
 
 )
 

@@ -581,7 +581,11 @@ copy (
         dictionary.tag_group,
         tag_value,
         'automatic' as source,
-        evidence
+        evidence,
+        null::date as since_date,
+        null::varchar as tagged_by,
+        null::varchar as reason,
+        null::date as expires_at
     from said join dictionary using (tag_id)
     order by customer_id, tag_id
 ) to $tags_file (format parquet, compression zstd);

@@ -95,20 +95,39 @@ def show_built(database: GateDatabase, home: Home, where: Path, known_at: date) 
 
     Beside the build's own tables there is ``orders_received``: every order id
     with the days it was received, at order level where the shop had delivered
-    that by then, as the models read it.
+    that by then, as the models read it. And ``manual_tags_received``: every
+    statement of staff received by then.
     """
     if where.is_dir():
         for folder in sorted(path for path in where.iterdir() if path.is_dir()):
             database.show_parquet(folder.name, folder / "**" / "*.parquet")
     else:
         database.show_database(where)
+    _show_manual_tags_received(database, home, known_at)
     for table in ("orders", "order_lines"):
-        received = (home.lake / table).glob("received_date=*/*.parquet")
-        if any(path.parent.name <= f"received_date={known_at}" for path in received):
+        if _received_files(home, table, known_at):
             every = home.lake / table / "received_date=*" / "*.parquet"
             database.show_parquet("orders_received", every, day_column="received_date")
             return
     database.show("orders_received", "select null::varchar as order_id, null::date as received_date where false")
+
+
+def _show_manual_tags_received(database: GateDatabase, home: Home, known_at: date) -> None:
+    files = _received_files(home, "manual_tags", known_at)
+    name = "manual_tags_lying_in_the_lake"
+    if files:
+        database.show_parquet(name, files, day_column="received_date")
+    else:
+        texts = ", ".join(f"null::varchar as {column}" for column in ("customer_id", "tag", "source", "source_file"))
+        database.show(name, f"select {texts}, null::bigint as source_line, null::date as received_date where false")
+    columns = "customer_id, tag, received_date, source as source_name, source_file, source_line"
+    database.show("manual_tags_received", f"select {columns} from {name}")
+
+
+def _received_files(home: Home, table: str, known_at: date) -> list[Path]:
+    """Partitions of a canonical table received by a day."""
+    found = sorted((home.lake / table).glob("received_date=*/*.parquet"))
+    return [path for path in found if path.parent.name <= f"received_date={known_at}"]
 
 
 def show_classes_before(database: GateDatabase, version: Path | None) -> None:

@@ -62,6 +62,7 @@ class Tag:
     tag_group: str
     name_en: str
     name_zh: str
+    value_kind: str
     is_exclusive: bool
     is_mandatory: bool
     is_default: bool
@@ -235,6 +236,7 @@ def _tag(cells: _Cells) -> Tag:
         tag_group=cells.key("tag_group"),
         name_en=cells.text("name_en"),
         name_zh=cells.text("name_zh"),
+        value_kind=kind,
         is_exclusive=cells.flag("is_exclusive"),
         is_mandatory=cells.flag("is_mandatory"),
         is_default=cells.flag("is_default"),
