@@ -18,7 +18,7 @@ READY_DEV := .venv/.ready-dev
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Settings, for example make run HOME_DIR=/data/shop: HOME_DIR SOURCES FROM DATE PORT PYTHON SIZE"
+	@echo "Settings, for example make run HOME_DIR=/data/shop: HOME_DIR SOURCES FROM DATE PORT PYTHON SIZE PARTS"
 
 setup: $(READY) ## create .venv with the pinned packages
 
@@ -32,8 +32,9 @@ up: $(READY) ## Airflow with its UI on 127.0.0.1:$(PORT) until Ctrl-C
 test: $(READY_DEV) ## all tests
 	@$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
-bench: $(READY_DEV) ## measure what a day costs: SIZE=S, M (under 10 minutes) or L (under 40); writes docs/bench
-	@PYTHONPATH=scripts $(BIN)/python -m bench --size $(SIZE) $(if $(WORK),--work $(WORK)) $(if $(SHOP),--shop $(SHOP))
+bench: $(READY_DEV) ## measure what a day costs: SIZE=S (with 50 random shops, 60 days of causes and a backfill; half an hour), M (under 10 minutes) or L (under 40); PARTS="days rfm" only these; writes docs/bench
+	@PYTHONPATH=scripts $(BIN)/python -m bench --size $(SIZE) $(if $(WORK),--work $(WORK)) $(if $(SHOP),--shop $(SHOP)) \
+		$(foreach part,$(PARTS),--parts $(part))
 
 lint: $(READY_DEV) ## ruff, sqlfluff, yamllint, and the vocabulary of tags
 	@$(BIN)/ruff check .

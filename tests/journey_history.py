@@ -10,6 +10,7 @@ and prints the causes day by day:
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -72,6 +73,7 @@ def main() -> int:
     """Run the days and print the causes; the exit code tells whether all of them add up."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--days", type=int, default=60)
+    parser.add_argument("--told", type=Path, help="Also write what was found to this file, as JSON.")
     wrong, total = 0, dict[str, int]()
     given = parser.parse_args()
     with TemporaryDirectory() as folder:
@@ -85,6 +87,9 @@ def main() -> int:
             told = ", ".join(f"{cause} {count}" for cause, count in causes.items())
             print(f"{day}  {moves} moves in {seconds:.1f} s: {told}", flush=True)
     print(f"{given.days - wrong} of {given.days} days add up; in all " + str(dict(sorted(total.items()))))
+    if given.told:
+        told = {"days": given.days, "add_up": given.days - wrong, "moves": dict(sorted(total.items()))}
+        given.told.write_text(json.dumps(told), encoding="utf-8")
     return 1 if wrong else 0
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from bench import proofs
 from bench.__main__ import measure
 from bench.comparison import compared
 from bench.largefile import land_large_file
 from bench.lower_bound import Floor
 from bench.measure import CommandFailed, bytes_on_disk, measured
-from bench.report import page, told
+from bench.report import _proofs, page, told
 from bench.shops import SIZES, GeneratedShop, growth_pair
 from bench.targets import COUNTED, total, verdicts
 
@@ -237,6 +238,32 @@ def test_a_comparison_leaves_out_what_only_one_result_has_and_names_another_mach
     assert not found["is_same_machine"]
     assert not any(name.startswith("rfm") for name in found["ratios"])
     assert "another machine" in page(now | {"compared_with": found}, [])
+
+
+# -- proofs
+
+
+def test_a_proof_is_a_program_that_tells_what_it_found(tmp_path):
+    found = proofs.worlds(tmp_path, tmp_path / "log", count=0)
+    assert found["seconds"] > 0
+    assert {name: found[name] for name in ("worlds", "same", "differences")} == {
+        "worlds": 0, "same": 0, "differences": [],
+    }  # fmt: skip
+    with pytest.raises(CommandFailed, match="invalid int value"):
+        proofs.worlds(tmp_path, tmp_path / "log", count="many")
+
+
+def test_a_proof_that_finds_a_difference_misses_its_target_and_says_which():
+    result = {
+        "size": "S",
+        "worlds": {"worlds": 50, "same": 49, "differences": ["world 7, backfill: days/2024-01-01 differs"]},
+        "causes": {"days": 60, "add_up": 60, "moves": {"ordered": 5}},
+        "backfill": {"days": 30, "seconds": 345.0, "seconds_per_day": 11.5, "tasks": {"build": {"sum": 120.0}}},
+    }
+    judged = [verdict.is_met for verdict in verdicts(result)]
+    assert judged == [False, True, True]
+    assert "world 7" in _proofs(result)
+    assert "345 s" in _proofs(result)
 
 
 # -- shops

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import random
 import shutil
@@ -167,7 +168,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, default=50)
     parser.add_argument("--first-seed", type=int, default=1000)
+    parser.add_argument("--told", type=Path, help="Also write what was found to this file, as JSON.")
     given = parser.parse_args()
+    found: list[str] = []
     failed = 0
     with TemporaryDirectory() as folder:
         project = steadied_rules(Path(folder) / "rules")
@@ -176,8 +179,12 @@ def main() -> int:
             differences = replay(seed, world, project)
             shutil.rmtree(world)
             failed += bool(differences)
+            found += differences
             print(f"world {seed}:", "; ".join(differences) or "the same bytes", flush=True)
     print(f"{given.worlds - failed} of {given.worlds} worlds are the same in every way")
+    if given.told:
+        told = {"worlds": given.worlds, "same": given.worlds - failed, "differences": found}
+        given.told.write_text(json.dumps(told), encoding="utf-8")
     return 1 if failed else 0
 
 

@@ -8,6 +8,7 @@ what bounds it: tasks that write to the home take turns, so their sum is a floor
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import sys
@@ -94,7 +95,10 @@ def _seconds(task: dict[str, Any]) -> float:
 @click.option("--date", "last", default="2017-12-31", show_default=True, help="Last day of the backfill.")
 @click.option("--days", "count", default=30, show_default=True, help="Days to backfill.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def main(sources: Path | None, home: Path | None, first: str, last: str, count: int, as_json: bool) -> None:
+@click.option("--told", type=click.Path(dir_okay=False, path_type=Path), help="Also write that document to this file.")
+def main(
+    sources: Path | None, home: Path | None, first: str, last: str, count: int, as_json: bool, told: Path | None
+) -> None:
     """Measure a backfill of the last days of a shop."""
     project = Project.locate()
     chosen = (sources or project.sources / "complete_journey").resolve()
@@ -120,6 +124,8 @@ def main(sources: Path | None, home: Path | None, first: str, last: str, count: 
             for name, each in sorted(times.items())
         },
     }
+    if told:
+        told.write_text(json.dumps(found), encoding="utf-8")
     Screen(json=as_json).result(found, lambda console: console.print(_lines(found), highlight=False, markup=False))
 
 

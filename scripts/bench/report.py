@@ -18,7 +18,7 @@ def page(results: dict[str, Any], verdicts: list[Verdict]) -> str:
     """The result in Markdown."""
     parts = [_head(results), f"![Seconds per step and of its floor]({results['size']}.svg)", _targets(verdicts)]
     parts += [_run(results, name) for name in RUNS if name in results]
-    parts += [_apart(results), _rfm(results), _large(results), _check(results), _comparison(results)]
+    parts += [_apart(results), _rfm(results), _large(results), _proofs(results), _check(results), _comparison(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -168,6 +168,31 @@ def _large(results: dict[str, Any]) -> str:
         f"{took['duckdb_bytes'] / MIB:,.0f} MiB: {took['seconds']:.0f} s, at most "
         f"{took['peak_memory_bytes'] / MIB:,.0f} MiB resident."
     )
+
+
+def _proofs(results: dict[str, Any]) -> str:
+    lines = []
+    if "worlds" in results:
+        found = results["worlds"]
+        lines.append(
+            f"- **Random shops**, run day by day, by backfill in any order and from an empty home: {found['same']} of "
+            f"{found['worlds']} without a differing byte. {' '.join(found['differences'])}".rstrip()
+        )
+    if "causes" in results:
+        found = results["causes"]
+        moves = ", ".join(f"{count:,} `{cause}`" for cause, count in found["moves"].items())
+        lines.append(
+            f"- **Complete Journey, its last {found['days']} days**: on {found['add_up']} the causes add up to all "
+            f"moves; {sum(found['moves'].values()):,} moves, {moves}."
+        )
+    if "backfill" in results:
+        found = results["backfill"]
+        tasks = ", ".join(f"{name} {each['sum']:.0f}" for name, each in found["tasks"].items())
+        lines.append(
+            f"- **A backfill of {found['days']} days through Airflow**: {found['seconds']:.0f} s, "
+            f"{found['seconds_per_day']:.1f} s a day; seconds of all tasks: {tasks}."
+        )
+    return "## Proofs\n\n" + "\n".join(lines) if lines else ""
 
 
 def _check(results: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import proofs
 from bench.largefile import land_large_file
 from bench.lower_bound import Floor
 from bench.measure import bytes_on_disk
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 MONDAY = 1
-PARTS = ("days", "training", "growth", "rfm", "overhead", "large")
+PARTS = ("days", "training", "growth", "rfm", "overhead", "large", "worlds", "causes", "backfill")
 # At M and L the fixed cost of a day drowns in the data, and what is measured of it at S holds for them too.
+# The proofs (worlds, causes, backfill) have shops of their own, so once is enough.
 PARTS_OF_SIZE = {
     "XS": ("days", "training", "growth", "rfm"),
-    "S": ("days", "training", "growth", "rfm", "overhead"),
+    "S": ("days", "training", "growth", "rfm", "overhead", "worlds", "causes", "backfill"),
     "M": ("days", "training", "growth", "rfm"),
     "L": ("days", "training", "growth", "rfm", "large"),
 }
@@ -66,6 +68,19 @@ class Suite:
         if "large" in parts:
             self.say("Large file: 1 GiB of CSV under 1 GiB of memory")
             found["large file"] = land_large_file(self._emptied("large", keeping="shop-"), self.log, **LARGE_FILE)
+        return found | self._proofs(parts)
+
+    def _proofs(self, parts: Sequence[str]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if "worlds" in parts:
+            self.say(f"{proofs.WORLDS} random shops, each replayed in any order and from an empty home")
+            found["worlds"] = proofs.worlds(self.work, self.log)
+        if "causes" in parts:
+            self.say(f"Why the households of Complete Journey moved, on its last {proofs.JOURNEY_DAYS} days")
+            found["causes"] = proofs.causes(self.work, self.log)
+        if "backfill" in parts:
+            self.say(f"A backfill of {proofs.BACKFILL_DAYS} days through Airflow")
+            found["backfill"] = proofs.backfill(self.work, self.log)
         return found
 
     def _days(self, parts: Sequence[str]) -> dict[str, Any]:

@@ -97,6 +97,15 @@ TARGETS = (
         lambda r: r["overhead"]["airflow"]["trigger_to_published_seconds"], 60, "s", ("S",),
     ),
     Target(
+        "random shops replayed without a differing byte", lambda r: r["worlds"]["same"] / r["worlds"]["worlds"],
+        1, "of them", ("S",), at_least=True,
+    ),
+    Target(
+        "days of Complete Journey whose causes add up", lambda r: r["causes"]["add_up"] / r["causes"]["days"],
+        1, "of them", ("S",), at_least=True,
+    ),
+    Target("a day of a backfill through Airflow", lambda r: r["backfill"]["seconds_per_day"], 12, "s", ("S",)),
+    Target(
         "RFM, pymc-marketing : Strataflow's queries",
         lambda r: _scoring(r, "pymc-marketing") / _scoring(r, "Strataflow's queries"),
         5, "×", ("M", "L"), at_least=True,
