@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from strataflow.deliveries import delivered_lookups
 from strataflow.errors import InputError
+from strataflow.privacy.contact import EMAIL_SHAPE, PHONE_SHAPE
 from strataflow.project import canonical_tables
 from strataflow.rates import first_rates
 from strataflow.rawfiles import Delivered
@@ -24,12 +25,16 @@ from strataflow.sqltext import named
 from strataflow.staging import Workbench
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from strataflow.project import Column, Project
     from strataflow.sources import Source
     from strataflow.staging import Staged
 
 SAMPLES = 3
 SHOWN_WIDTH = 48
+# Ids have the shape of phone numbers as well, so one in a column says nothing.
+LOOKS_LIKE = 0.9
 SOME_DAY = date(1970, 1, 1)
 
 
@@ -79,6 +84,7 @@ class SourceCheck:
     last_date: str | None
     quarantine_ratio: float
     max_quarantine_ratio: float
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_good(self) -> bool:
@@ -107,6 +113,7 @@ class SourceCheck:
         lines += _refusal_lines(self)
         if self.unmapped:
             lines += ["", f"columns of the file that nothing reads: {', '.join(self.unmapped)}"]
+        lines += [f"warning: {warning}" for warning in ("", *self.warnings) if warning]
         return [_printable(line) for line in (*lines, "", _verdict(self))]
 
 
@@ -184,7 +191,28 @@ def _result(bench: Workbench, staged: Staged, rows: int) -> SourceCheck:
         last_date=last,
         quarantine_ratio=round(unexpected / (landed + unexpected), 6) if unexpected else 0.0,
         max_quarantine_ratio=source.limits.max_quarantine_ratio,
+        warnings=tuple(_warnings(bench)),
     )
+
+
+def _warnings(bench: Workbench) -> Iterator[str]:
+    """Columns that would land as they stand, of which some values look like contact data."""
+    for column in bench.table.mappable:
+        if column.data_type != "varchar" or column.pseudonym or column.name not in bench.source.columns:
+            continue
+        name = named(column.name)
+        rows, mails, numbers = bench.connection.execute(
+            f"select count({name}), count(*) filter (regexp_matches({name}, $1)),"
+            f" count(*) filter (regexp_full_match({name}, $2)) from staged where __fault is null",
+            [EMAIL_SHAPE, PHONE_SHAPE],
+        ).fetchone()
+        if mails:
+            yield f"{column.name} holds e-mail addresses ({mails:,} of {rows:,} rows): map them by email_pseudonym(…)"
+        if rows and numbers >= rows * LOOKS_LIKE:
+            yield (
+                f"{column.name} may hold phone numbers ({numbers:,} of {rows:,} rows have the shape of one): "
+                "if so, map them by phone_pseudonym(…)"
+            )
 
 
 def _counts(source: Source, code: str) -> bool:

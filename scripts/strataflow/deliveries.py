@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from strataflow import __version__
 from strataflow.durable import sha256
 from strataflow.errors import InputError
+from strataflow.privacy import pseudonyms
 from strataflow.rawfiles import Delivered
 from strataflow.reading import empty_file
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     Same = Callable[[dict[str, Any], Sequence[Delivered]], bool]
     Report = Callable[[int, int], None]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 REPLACING = ".replacing"
 
 
@@ -101,16 +102,22 @@ class Past:
 def identity(source: Source, table: Table, shop: Shop, rates: dict[str, date]) -> dict[str, Any]:
     """What decides, beside the files, what a day yields; part of the manifest.
 
-    ``mapping_sha256`` covers the source's description, the shop's clock and
+    ``pseudonym_key`` identifies the key that contact data was replaced with, None where there was
+    none; ``mapping_sha256`` covers the source's description, the shop's clock and
     currency, the canonical table, and which currencies have a rate from when on.
+
+    Raises:
+        UsageError: the source has contact data and there is no key to replace it.
     """
     from hashlib import sha256 as digest
 
-    columns = [[c.name, c.data_type, c.required, c.default, c.derived, *c.allowed] for c in table.columns]
+    columns = [[c.name, c.data_type, c.required, c.default, c.derived, c.pseudonym, *c.allowed] for c in table.columns]
+    key = pseudonyms.key_for(source, table, shop)
     said = [
         source.definition_sha256,
         shop.time_zone,
         shop.currency,
+        shop.phone_country_code,
         columns,
         list(table.key),
         table.event_time,
@@ -119,6 +126,7 @@ def identity(source: Source, table: Table, shop: Shop, rates: dict[str, date]) -
     return {
         "schema_version": SCHEMA_VERSION,
         "package_version": __version__,
+        "pseudonym_key": pseudonyms.key_id(key) if key else None,
         "mapping_sha256": digest(json.dumps(said, ensure_ascii=False).encode()).hexdigest(),
     }
 

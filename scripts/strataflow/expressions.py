@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from strataflow.privacy.pseudonyms import FUNCTIONS
 from strataflow.sqltext import named
 
 if TYPE_CHECKING:
     import duckdb
 
-MACROS = ("clean_id", "money", "number", "shop_currency")
+MACROS = ("clean_id", "money", "number", "shop_currency", *FUNCTIONS)
 """Functions that landing defines on top of DuckDB's; see ``strataflow.mapping``."""
 
 CLOCK_WORDS = frozenset({"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"})
@@ -53,10 +54,16 @@ class BadExpression(ValueError):
 
 @dataclass(frozen=True)
 class Expression:
-    """A checked expression: its text and the columns it reads, each as a path of names."""
+    """A checked expression: its text and the columns it reads, each as a path of names.
+
+    ``functions`` are those of ours that it calls; ``in_clear`` the columns, and keys of JSON, whose
+    values it may yield as they stand, because no function that makes pseudonyms is around them.
+    """
 
     sql: str
     columns: tuple[tuple[str, ...], ...]
+    functions: frozenset[str] = frozenset()
+    in_clear: tuple[str, ...] = ()
 
 
 def parse(sql: str) -> Expression:
@@ -89,13 +96,35 @@ def parse_all(expressions: Mapping[str, str]) -> dict[str, Expression]:
 
 def _checked(sql: str, connection: duckdb.DuckDBPyConnection) -> Expression:
     try:
-        return Expression(sql, _columns(_tree(sql, connection)))
+        return _expression(sql, connection)
     except BadExpression:
         # A column may be called what SQL has a word for: order, at, end.
         if not sql.strip().isidentifier():
             raise
-        quoted = named(sql.strip())
-        return Expression(quoted, _columns(_tree(quoted, connection)))
+        return _expression(named(sql.strip()), connection)
+
+
+def _expression(sql: str, connection: duckdb.DuckDBPyConnection) -> Expression:
+    tree = _tree(sql, connection)
+    called = {node["function_name"].lower() for node, _ in _nodes(tree, frozenset()) if node["class"] == "FUNCTION"}
+    return Expression(sql, _columns(tree), frozenset(called & set(MACROS)), tuple(dict.fromkeys(_in_clear(tree))))
+
+
+def _in_clear(node: Any) -> Iterator[str]:
+    """Names of columns, and last keys of JSON paths, outside of the functions that make pseudonyms."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _in_clear(item)
+    elif isinstance(node, dict):
+        if node.get("class") == "FUNCTION" and node["function_name"].lower() in FUNCTIONS:
+            return
+        if node.get("class") == "COLUMN_REF":
+            yield node["column_names"][-1]
+        said = node.get("literal")
+        if isinstance(said, dict) and str(said.get("text", "")).startswith("$"):
+            yield said["text"].rpartition(".")[2].strip('"')
+        for value in node.values():
+            yield from _in_clear(value)
 
 
 def _columns(tree: dict[str, Any]) -> tuple[tuple[str, ...], ...]:

@@ -31,6 +31,7 @@ from strataflow.deliveries import (
 from strataflow.durable import json_text, sha256
 from strataflow.errors import InputError, StepFailed, UsageError
 from strataflow.landing_report import Landing, LandingReport
+from strataflow.privacy import pseudonyms
 from strataflow.project import canonical_tables
 from strataflow.rates import first_rates
 from strataflow.reasons import NEVER_COUNTED
@@ -94,6 +95,7 @@ def land(
         if name not in canonical:
             raise UsageError(f"there is no table '{name}'", todo=f"allowed: {', '.join(canonical)}")
     _refuse_stranded(home, sources, wanted if wanted is not None else list(canonical))
+    pseudonyms.refuse_other_key(home, sources, canonical)
     scratch = home.scratch / "landing"
     shutil.rmtree(scratch, ignore_errors=True)
     try:
@@ -103,6 +105,8 @@ def land(
         ]
         prepared = [day for flow in flows for day in flow.prepare(days_between(first, last))]
         _refuse_bad_days(home, prepared)
+        if any(day.manifest.get("pseudonym_key") for day in prepared) and (key := pseudonyms.key_in_force()):
+            pseudonyms.note_key(home, key)
         for done, day in enumerate(prepared, 1):
             day.move(home)
             if progress:

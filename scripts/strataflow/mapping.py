@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from strataflow import reasons
 from strataflow.errors import InputError, UsageError
+from strataflow.privacy import pseudonyms
+from strataflow.privacy.contact import EMAIL_SHAPE, JSON_KEY_SHAPE, PHONE_SHAPE
 from strataflow.sqltext import named, quoted
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ SAID_LENGTH = 200
 TIME_DIRECTIVE = re.compile(r"%-?[HIMSfgnp]|%[cX]")
 ZONE_DIRECTIVE = re.compile(r"%[zZ]")
 ROW_HASH = "row_hash()"
+WITHHELD = "(withheld)"
 
 ISO_DATE = r"\d{4}[-/]\d{1,2}[-/]\d{1,2}"
 ISO_TIME = rf"{ISO_DATE}[T ]\d{{1,2}}:\d{{2}}(:\d{{2}}(\.\d+)?)?"
@@ -120,6 +123,8 @@ def build_mapping(
     shop: Shop,
     raw_types: Dict[str, str],
     rates: Dict[str, date],
+    *,
+    withholds: bool = False,
 ) -> Mapping:
     """The mapping of a source for files whose columns have the given types.
 
@@ -130,6 +135,7 @@ def build_mapping(
         shop: whose clock and currency hold.
         raw_types: DuckDB type of each wanted column, and of each lookup as a struct.
         rates: first day with a rate into the shop's currency, by currency.
+        withholds: the files hold contact data, so that of refused rows no text may be kept.
 
     Raises:
         UsageError: an expression doesn't fit the columns; the message names its key.
@@ -138,25 +144,21 @@ def build_mapping(
         key: _type_of(connection, source, key, expression.sql, raw_types)
         for key, expression in source.expressions.items()
     }
-    writer = _Writer(source, table, shop, types, rates)
+    writer = _Writer(source, table, shop, types, rates, withholds=withholds)
     raw = [name for name in raw_types if name not in source.lookups]
     return Mapping(writer.select(raw), tuple(writer.faults), types)
 
 
-def define_macros(connection: duckdb.DuckDBPyConnection, form: Format, shop: Shop) -> None:
-    """Create the functions that mappings may use beside DuckDB's own, and those that read text."""
+def define_macros(connection: duckdb.DuckDBPyConnection, form: Format, shop: Shop, key: bytes | None = None) -> None:
+    """Create the functions that mappings may use beside DuckDB's own, and those that read text.
+
+    Args:
+        key: with which pseudonyms are made; a mapping that makes some can't be carried out without.
+    """
+    define_id_functions(connection)
+    pseudonyms.define_functions(connection, key, shop.phone_country_code)
     statements = {
         "shop_currency()": quoted(shop.currency),
-        # Trimming by a set of characters is slow, and few texts need it: look at both ends first.
-        "bare(x)": f"""
-            case when strlen(x) <> length(x) or x[1] < '!' or x[-1] < '!' then trim(x, {quoted(BLANKS)}) else x end""",
-        # 17850.0 is what a spreadsheet makes of the id 17850; nan and the like are what pandas makes of none
-        "clean_id(x)": r"""
-            case when strlen(x::varchar) <= 6
-                 and lower(trim(x::varchar)) in ('', 'nan', 'null', 'none', '<na>', 'n/a') then null
-                 when contains(x::varchar, '.0')
-                 then regexp_replace(bare(x::varchar), '^([+-]?\d+)\.0+$', '\1')
-                 else bare(x::varchar) end""",
         # yields text as this source writes numbers: '(1.234,50 EUR)' becomes '-1.234,50'
         "money(x)": rf"""
             case when try_cast(x::varchar as double) is not null then x::varchar
@@ -170,10 +172,38 @@ def define_macros(connection: duckdb.DuckDBPyConnection, form: Format, shop: Sho
         connection.execute(f"create or replace temp macro {head} as ({body})")
 
 
+def define_id_functions(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the functions that bring ids into one form."""
+    statements = {
+        # Trimming by a set of characters is slow, and few texts need it: look at both ends first.
+        "bare(x)": f"""
+            case when strlen(x) <> length(x) or x[1] < '!' or x[-1] < '!' then trim(x, {quoted(BLANKS)}) else x end""",
+        # 17850.0 is what a spreadsheet makes of the id 17850; nan and the like are what pandas makes of none
+        "clean_id(x)": r"""
+            case when strlen(x::varchar) <= 6
+                 and lower(trim(x::varchar)) in ('', 'nan', 'null', 'none', '<na>', 'n/a') then null
+                 when contains(x::varchar, '.0')
+                 then regexp_replace(bare(x::varchar), '^([+-]?\d+)\.0+$', '\1')
+                 else bare(x::varchar) end""",
+    }
+    for head, body in statements.items():
+        connection.execute(f"create or replace temp macro {head} as ({body})")
+
+
 class _Writer:
     """Puts the layers of one mapping together and numbers its faults on the way."""
 
-    def __init__(self, source: Source, table: Table, shop: Shop, types: Dict[str, str], rates: Dict[str, date]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        table: Table,
+        shop: Shop,
+        types: Dict[str, str],
+        rates: Dict[str, date],
+        *,
+        withholds: bool,
+    ) -> None:
+        self.withholds = withholds
         self.source, self.table, self.shop, self.types, self.rates = source, table, shop, types, rates
         self.faults: list[Fault] = []
         self.tests: list[str] = []
@@ -199,10 +229,33 @@ class _Writer:
             select
                 {", ".join(self._canonical())},
                 __file, __line, {day} as __day, __fault,
-                left(case __fault {" ".join(self.said)} end, {SAID_LENGTH}) as __said,
-                case when __fault is not null then {raw_text} end as __raw
+                left({self._said_safely()}, {SAID_LENGTH}) as __said,
+                case when __fault is not null then {self._kept_text(raw_text)} end as __raw
             from judged
         """
+
+    # -- what is kept of a refused row
+
+    def _said_safely(self) -> str:
+        said = f"case __fault {' '.join(self.said)} end"
+        if self.withholds:
+            said = f"case when __fault in ({self._quoting()}) then {quoted(WITHHELD)} else {said} end"
+        return f"regexp_replace({said}, {quoted(EMAIL_SHAPE)}, {quoted(WITHHELD)}, 'g')"
+
+    def _quoting(self) -> str:
+        """Numbers of the faults that repeat what stands in the row."""
+        codes = (reasons.UNPARSEABLE, reasons.UNDATED, reasons.MALFORMED_RECORD)
+        return ", ".join(str(place) for place, fault in enumerate(self.faults, 1) if fault.code in codes)
+
+    def _kept_text(self, raw_text: str) -> str:
+        """A record that can't be read has no columns to keep, so of contact data nothing is left of it."""
+        values = {name: self._kept_value(self.table.by_name[name]) for name in self.source.columns}
+        record = f"case when __malformed is null then {as_record(values)} end"
+        return kept_text(raw_text, record, self.source.format.type, withholds=self.withholds)
+
+    def _kept_value(self, column: Column) -> str:
+        """A mapped value as read: what can't be read may be something else that got into the wrong column."""
+        return f"r_{column.name}" if column.pseudonym else withheld(column, f"r_{column.name}")
 
     # -- the verdict
 
@@ -340,8 +393,7 @@ class _Writer:
         if name == "currency":
             return f"case when regexp_full_match(t_{name}, '[A-Za-z]{{3}}') then upper(t_{name}) end"
         if column.data_type == "varchar":
-            allowed = f"case when lower(t_{name}) in ({_listed(column.allowed)}) then lower(t_{name}) end"
-            return allowed if column.allowed else f"t_{name}"
+            return self._text(column)
         if column.data_type == "timestamp":
             return f"try({self._instant(name, kind)})"
         if column.data_type == "date":
@@ -350,6 +402,12 @@ class _Writer:
             return f"try_cast(m_{name} as {column.data_type})"
         text = f"t_{name}" if column.data_type == "boolean" else f"read_number(t_{name})"
         return f"try_cast({text} as {column.data_type})"
+
+    def _text(self, column: Column) -> str:
+        text = f"t_{column.name}"
+        if column.allowed:
+            return f"case when lower({text}) in ({_listed(column.allowed)}) then lower({text}) end"
+        return f"{_function_for(column.pseudonym)}({text})" if column.pseudonym else text
 
     def _instant(self, name: str, kind: str) -> str:
         """UTC time of a mapped value, from text or from any of DuckDB's types of time."""
@@ -363,6 +421,39 @@ class _Writer:
         if kind.startswith("TIMESTAMP"):
             return to_utc(f"({finite})::timestamp", self.source.format.time_zone or self.shop.time_zone)
         return "null::timestamp"
+
+
+def _function_for(kind: str) -> str:
+    return next(name for name, of in pseudonyms.FUNCTIONS.items() if of == kind)
+
+
+def kept_text(raw: str, record: str, file_type: str, *, withholds: bool) -> str:
+    """SQL for what quarantine keeps of a refused row: its exact text, or without contact data what was mapped of it.
+
+    Args:
+        raw: SQL for the text.
+        record: SQL for the mapped values as JSON (:func:`as_record`).
+        withholds: whether the file is known to hold contact data; if not, the text is looked at.
+    """
+    if withholds:
+        return record
+    signs = [f"regexp_matches({raw}, {quoted(EMAIL_SHAPE)})"]
+    if file_type == "jsonl":
+        signs.append(f"regexp_matches({raw}, {quoted(JSON_KEY_SHAPE)})")
+    return f"case when {' or '.join(signs)} then {record} else {raw} end"
+
+
+def as_record(values: Dict[str, str]) -> str:
+    """SQL for a JSON object of SQL values by canonical column."""
+    return f"to_json(struct_pack({', '.join(f'{named(name)} := {value}' for name, value in values.items())}))::varchar"
+
+
+def withheld(column: Column, value: str) -> str:
+    """SQL for a mapped value in which nothing looks like contact data; ids, which the mapping answers for, stay."""
+    if column.data_type != "varchar" or column.name.endswith("_id"):
+        return value
+    shape = f"{EMAIL_SHAPE}|{PHONE_SHAPE}"
+    return f"regexp_replace({value}, {quoted(shape)}, {quoted(WITHHELD)}, 'g')"
 
 
 def to_utc(local: str, zone: str) -> str:

@@ -86,6 +86,8 @@ class Column:
     ``default`` is SQL that stands in where a source maps nothing; ``derived``
     columns are filled by landing and can't be mapped; ``allowed`` are the words
     that a column may hold, any word where there are none.
+    columns are filled by landing and can't be mapped. ``pseudonym`` names the
+    kind of contact data that landing replaces by a keyed hash.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Column:
     default: str | None = None
     derived: bool = False
     allowed: tuple[str, ...] = ()
+    pseudonym: str | None = None
 
 
 @dataclass(frozen=True)
@@ -160,4 +163,5 @@ def _column(entry: dict) -> Column:
         default=None if default is None else str(default),
         derived=bool(meta.get("derived", False)),
         allowed=tuple(meta.get("allowed", ())),
+        pseudonym=meta.get("pseudonym"),
     )

@@ -34,6 +34,8 @@ from pydantic import (
 
 from strataflow.errors import InputError, UsageError
 from strataflow.expressions import BadExpression, Expression, parse_all
+from strataflow.privacy.contact import kind_of
+from strataflow.privacy.pseudonyms import FUNCTIONS
 from strataflow.project import FAST_LOADER, Project, Table, canonical_tables
 from strataflow.reasons import REASONS
 from strataflow.sqltext import quoted
@@ -49,6 +51,11 @@ def _as_sql(value: object) -> object:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, (int, float)) else value
+
+
+def _digits(value: object) -> object:
+    """A country code may be written as 49, "49" or "+49"."""
+    return str(value).removeprefix("+") if isinstance(value, (int, str)) and not isinstance(value, bool) else value
 
 
 Sql = Annotated[str, BeforeValidator(_as_sql)]
@@ -75,6 +82,7 @@ class Shop(_Strict):
     name: str
     time_zone: str
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    phone_country_code: Annotated[str, BeforeValidator(_digits), Field(pattern=r"^[1-9][0-9]{0,2}$")] | None = None
 
 
 class Format(_Strict):
@@ -241,6 +249,7 @@ class Source(_Strict):
     filters: tuple[Filter, ...] = ()
     limits: Limits = Limits()
     later_rows: Literal["replace", "add"] = "replace"
+    not_contact: tuple[str, ...] = ()
     defined_in: Path = Field(exclude=True, default=Path())
 
     @property
@@ -546,6 +555,7 @@ def _check_source(source: Source, tables: dict[str, Table], connection: Any) -> 
         raise _mistake(source, error.key, str(error)) from error
     for key, expression in expressions.items():
         _check_references(source, key, expression)
+    _check_contact_data(source, table)
 
 
 def _check_columns(source: Source, table: Table) -> None:
@@ -566,6 +576,30 @@ def _check_columns(source: Source, table: Table) -> None:
             raise _mistake(source, "columns", f"{table.name} needs {column.name}: {column.description.lower()}")
     if source.later_rows == "add" and "is_adjustment" not in table.by_name:
         raise _mistake(source, "later_rows", f"rows of {table.name} replace each other; `add` is for orders")
+
+
+def _check_contact_data(source: Source, table: Table) -> None:
+    """Refuse to land as it stands what by its name is contact data; whoever knows better lists it in not_contact."""
+    excused = {name.lower() for name in source.not_contact}
+    for name in source.columns:
+        expression, column = source.expressions[f"columns.{name}"], table.by_name[name]
+        if column.pseudonym:
+            if expression.functions & FUNCTIONS.keys():
+                raise _mistake(
+                    source, f"columns.{name}", "landing makes the pseudonym of this column; map the plain value"
+                )
+            continue
+        for read in expression.in_clear:
+            kind = kind_of(read, of_people=table.name == "customers")
+            if kind is None or read.lower() in excused:
+                continue
+            function = next(function for function, of in FUNCTIONS.items() if of == kind)
+            raise UsageError(
+                f"{source.defined_in.name}, columns.{name}: '{read}' is contact data by its name and would land",
+                where=str(source.defined_in),
+                todo=f"write {function}(…) around it, map it to customers.{kind}_hash, which does the same, leave it "
+                f"out, or, if it is no contact data, say so: not_contact: [{read}]",
+            )
 
 
 def _check_references(source: Source, key: str, expression: Expression) -> None:

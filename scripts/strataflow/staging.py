@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING
 
 from strataflow import reasons
 from strataflow.errors import InputError, StepFailed, StrataflowError
-from strataflow.mapping import Mapping, build_mapping, define_macros, places_of, wanted_columns
+from strataflow.mapping import (
+    Mapping,
+    as_record,
+    build_mapping,
+    define_macros,
+    kept_text,
+    places_of,
+    wanted_columns,
+    withheld,
+)
+from strataflow.privacy import pseudonyms
+from strataflow.privacy.contact import any_kind
 from strataflow.rawfiles import Columns, Delivered, RawFiles, columns_of, without_globs
 from strataflow.sqltext import named, quoted
 
@@ -77,9 +88,14 @@ class Workbench:
         table: the canonical table they feed.
         shop: whose clock and currency hold.
         rates: first day with a rate into the shop's currency, by currency.
+
+    Raises:
+        UsageError: the source has contact data and there is no key to replace it.
     """
 
     def __init__(self, folder: Path, source: Source, table: Table, shop: Shop, rates: dict[str, date]) -> None:
+        self._pseudonym_key = pseudonyms.key_for(source, table, shop)
+        self._withholds = self._pseudonym_key is not None
         self.folder, self.source, self.table, self.shop, self.rates = folder, source, table, shop, rates
         self._lookup_types: dict[str, str] = {}
         self._wanted = wanted_columns(source)
@@ -106,7 +122,7 @@ class Workbench:
             "set enable_external_access = false",
         ):
             self.connection.execute(statement)
-        define_macros(self.connection, self.source.format, self.shop)
+        define_macros(self.connection, self.source.format, self.shop, self._pseudonym_key)
         return self
 
     @property
@@ -177,7 +193,13 @@ class Workbench:
         if isinstance(headers[0], Columns) and headers[0].types:
             types = {name: headers[0].types[place] for name, place in zip(self._wanted, places[0], strict=True)}
         types |= self._lookup_types
-        mapping = build_mapping(self.connection, self.source, self.table, self.shop, types, self.rates)
+        of_people = self.table.name == "customers"
+        self._withholds = self._pseudonym_key is not None or any(
+            any_kind(found, of_people=of_people) for found in names
+        )
+        mapping = build_mapping(
+            self.connection, self.source, self.table, self.shop, types, self.rates, withholds=self._withholds
+        )
         self._create_files(files)
         self._run(raw, f"create or replace table staged as {self._in_span(self._judged_rows(raw, mapping), span)}")
         self._refuse_older_versions(raw, mapping)
@@ -321,8 +343,14 @@ class Workbench:
             f"select {key}, count(*) as n from lookup_{name} group by {key} having n > 1 order by all limit 1"
         ).fetchone()
         if twice:
+            # A key may be a phone number, and errors are kept in the run's record.
+            told = (
+                ""
+                if self._pseudonym_key or any_kind(self.source.lookups[name].key.values())
+                else f" {_listed(twice[:-1])}"
+            )
             raise InputError(
-                f"{where}: the key {', '.join(map(str, twice[:-1]))} stands in {twice[-1]} rows; it must stand in one",
+                f"{where}: the key{told} stands in {twice[-1]} rows; it must stand in one",
                 where=str(file.path),
                 todo="name more columns in the lookup's key, or have the file corrected",
             )
@@ -362,12 +390,18 @@ class Workbench:
             lines.setdefault(file, []).append(line)
         if lines:
             raw.texts_of(self.connection, lines)
+            fault, kept = mapping.number(reasons.DUPLICATE_IN_DAY), self._kept("raw_texts.__raw")
             self.connection.execute(f"""
                 update staged
-                set __fault = {mapping.number(reasons.DUPLICATE_IN_DAY)}, __said = kept, __raw = raw_texts.__raw
+                set __fault = {fault}, __said = kept, __raw = {kept}
                 from replaced join raw_texts using (__file, __line)
                 where staged.__file = replaced.__file and staged.__line = replaced.__line
             """)
+
+    def _kept(self, raw: str) -> str:
+        """SQL for what is kept of the text of a row of ``staged`` that had been found good."""
+        values = {name: withheld(self.table.by_name[name], f"staged.{named(name)}") for name in self.source.columns}
+        return kept_text(raw, as_record(values), self.source.format.type, withholds=self._withholds)
 
     def _counts(self, mapping: Mapping) -> dict[tuple[int, date | None, str | None], int]:
         counts: dict[tuple[int, date | None, str | None], int] = {}
@@ -413,6 +447,7 @@ class Workbench:
                 __line as source_line,
                 faults.code as reason_code,
                 replace(faults.words, '{{}}', coalesce(__said, '')) as reason,
+                {"customer_id" if "customer_id" in self.table.by_name else "null::varchar"} as customer_id,
                 __raw as raw,
                 __day as day
             from staged
@@ -457,6 +492,10 @@ def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
             rows -= ROW_GROUP_ROWS
     if rows:
         yield pa.Table.from_batches(waiting).combine_chunks()
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values))
 
 
 def _date(day: date | None) -> str:
