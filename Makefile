@@ -55,11 +55,11 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 
 lock: .venv/bin/uv ## pin the packages again from pyproject.toml
 	@printf 'setuptools>=77\n' > .venv/build.in
-	@$(LOCK) --output-file requirements-dev.txt --extra postgres --extra spark --extra bench --extra dev pyproject.toml .venv/build.in
+	@$(LOCK) --output-file requirements-dev.txt --extra postgres --extra lineage --extra spark --extra bench --extra dev pyproject.toml .venv/build.in
 	@$(LOCK) --output-file requirements.txt --constraint requirements-dev.txt \
-		--extra postgres pyproject.toml .venv/build.in
+		--extra postgres --extra lineage pyproject.toml .venv/build.in
 	@$(LOCK) --output-file requirements-spark.txt --constraint requirements-dev.txt \
-		--extra postgres --extra spark pyproject.toml .venv/build.in
+		--extra postgres --extra lineage --extra spark pyproject.toml .venv/build.in
 	@! grep -nE 'https?://|file:/|--(extra-)?index-url|--find-links' requirements*.txt
 
 clean: ## remove .venv and caches; the home with its data stays

@@ -9,7 +9,7 @@ day, checks them, and publishes them in one atomic step.
 | **Runs** | when both `lake_orders` and `lake_interactions` have the partition of a day |
 | **Partition key** | that day, as `YYYY-MM-DD` |
 | **Reads** | everything received up to the day, and the ledgers kept from earlier days |
-| **Writes** | `models/`, `builds/<day>/`, `gates/<day>/`, `published/` |
+| **Writes** | `models/`, `builds/<day>/`, `gates/<day>/`, `published/`; PostgreSQL, if one is set |
 | **Hands on** | the day's partition of every published table |
 
 Results are a function of the day, the data received up to it and the rules, so
@@ -20,8 +20,8 @@ example after a rule was edited. **Backfill:** backfill the two ingest DAGs;
 this one follows.
 
 **When it fails:** nothing is published and readers keep the last good version.
-If only *History and report* fails, the day is published; mend what it names and clear
-that task. If gate 2 fails, its report names expectation and rows; mend rule or data, then
+If only *History and report* or *PostgreSQL* fails, the day is published in the files; mend
+what it names and clear that task. If gate 2 fails, its report names expectation and rows; mend rule or data, then
 clear the run. A task that was killed is repaired by running it again.
 """
 
@@ -64,6 +64,14 @@ def segment_customers():
 
     @task(
         pool=WRITER_POOL,
+        task_display_name="PostgreSQL",
+        doc_md="What is published, in the database for BI; skipped where none is set.",
+    )
+    def publish_to_postgres(**context):
+        return orchestration.publish_to_postgres(context)
+
+    @task(
+        pool=WRITER_POOL,
         task_display_name="History and report",
         doc_md="`published/history` and `published/report`; after a month's last day also `published/scorecard`.",
     )
@@ -74,7 +82,9 @@ def segment_customers():
     def summarise(**context):
         return orchestration.summarise(context)
 
-    chain(build(), check(), publish(), report(), summarise())
+    published = publish()
+    chain(build(), check(), published, report(), summarise())
+    chain(published, publish_to_postgres())
 
 
 segment_customers()

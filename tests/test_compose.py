@@ -98,13 +98,21 @@ def test_no_secret_is_written_down(compose):
 
 def test_the_example_names_every_setting_and_no_other(text, example):
     asked = {name for name, _, _ in REFERENCE.findall(text)} - {"STRATAFLOW_IMAGE_TAG"}
-    assert set(example) == asked | {"COMPOSE_PROFILES"}
+    assert set(example) == asked | {"COMPOSE_PROFILES", "STRATAFLOW_BI"}
+
+
+def test_one_setting_brings_a_database_for_bi_apart_from_airflows(compose, example):
+    services = compose["services"]
+    assert {name for name, service in services.items() if service.get("profiles") == ["bi"]} == {"bi-postgres"}
+    assert example["COMPOSE_PROFILES"].split(",")[1] == "${STRATAFLOW_BI}"
+    assert services["bi-postgres"]["volumes"] != services["postgres"]["volumes"]
+    assert services["scheduler"]["environment"]["STRATAFLOW_POSTGRES_DSN"] == "${STRATAFLOW_POSTGRES_DSN:-}"
 
 
 def test_one_setting_brings_the_spark_cluster_and_the_engine(compose, example):
     services = compose["services"]
     assert {name for name, service in services.items() if service.get("profiles") == ["spark"]} == SPARK
-    assert example["COMPOSE_PROFILES"] == "${STRATAFLOW_ENGINE}"
+    assert example["COMPOSE_PROFILES"].split(",")[0] == "${STRATAFLOW_ENGINE}"
     settings = services["scheduler"]["environment"]
     assert settings["STRATAFLOW_ENGINE"] == "${STRATAFLOW_ENGINE:-duckdb}"
     assert settings["STRATAFLOW_SPARK_MASTER"] == "spark://spark-master:7077"

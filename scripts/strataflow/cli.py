@@ -299,25 +299,74 @@ def build(obj: dict[str, Any], day: date | None, known_at: date | None, **at: An
     _screen(obj).result(document, lambda console: summary.print_build(holds, console))
 
 
-@cli.command()
+@cli.command(
+    epilog="""\b
+Examples:
+  strataflow publish                                    the checked build of the most recent landed day
+  strataflow publish --to postgres                      bring the database in line with what is published
+  strataflow publish --to postgres --from 2017-12-01    and load the days since then
+"""
+)
 @recent_date
 @known_at
+@click.option(
+    "--to",
+    type=click.Choice(["files", "postgres"]),
+    default="files",
+    show_default=True,
+    help="files: below published/. postgres: what is published there, copied into a database.",
+)
+@click.option("--dsn", metavar="DSN|CONNECTION", help="The database.  [default: $STRATAFLOW_POSTGRES_DSN]")
+@click.option("--schema", help="Its schema.  [default: $STRATAFLOW_POSTGRES_SCHEMA, else strataflow]")
+@click.option("--from", "first", type=Day(), help="For postgres: load all published days from here on.")
 @location
 @waiting
 @shared
 @click.pass_obj
-def publish(obj: dict[str, Any], day: date | None, known_at: date | None, **at: Any) -> None:
-    """Make a checked build what readers see.
+def publish(obj: dict[str, Any], day: date | None, known_at: date | None, to: str, **more: Any) -> None:
+    """Make a checked build what readers see, or bring a database in line with that.
 
-    Only a build that passed gate 2 is published, in one atomic step.
+    Only a build that passed gate 2 is published, in one atomic step. A database follows the home: days
+    it lacks or has in another version, and which day is current; see docs/postgres.md.
     """
     from strataflow import summary
     from strataflow.build import Build
 
-    with _recorded(obj, "publish", day, {"known_at": known_at}, **at) as steps:
+    given = {name: more.pop(name) for name in ("dsn", "schema", "first")}
+    if to == "postgres":
+        if known_at:
+            raise UsageError("a restatement is not published to a database", todo="leave --known-at away")
+        _publish_to_postgres(obj, day, given, more)
+        return
+    if any(given.values()):
+        raise UsageError("--dsn, --schema and --from are for a database", todo="add --to postgres")
+    with _recorded(obj, "publish", day, {"known_at": known_at}, **more) as steps:
         home, day = steps.deployment.home, date.fromisoformat(steps.log.record["as_of"])
         done = steps.publish(Build.load(home, day, known_at))
     _show_published(obj, "publish", done, summary.collect(home, done.path, first=day))
+
+
+def _publish_to_postgres(obj: dict[str, Any], day: date | None, given: dict[str, Any], at: dict[str, Any]) -> None:
+    from strataflow import postgres
+
+    dsn = postgres.dsn_of(given["dsn"])
+    if dsn is None:
+        raise UsageError("no database is named", todo=f"give --dsn or set {postgres.SETTING}")
+    with _deciding(obj, postgres.STEP, {"date": day, "from": given["first"], "schema": given["schema"]}, **at) as (
+        home,
+        step,
+    ):
+        done = postgres.follow(
+            home,
+            dsn,
+            layout=postgres.layout_of(given["schema"]),
+            days=[day] if day else [],
+            since=given["first"],
+            keep_days=postgres.keep_days_setting(),
+        )
+        step.outcome, step.rows, step.detail = "ok" if done.changed else "unchanged", done.rows, done.as_dict()
+    document = {"ok": True, "command": "publish", "to": "postgres", **done.as_dict()}
+    _screen(obj).result(document, lambda console: postgres.print_followed(done, console))
 
 
 @cli.command(

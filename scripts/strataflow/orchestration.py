@@ -14,6 +14,9 @@ Settings come from the environment, so that one image serves every shop:
 ``STRATAFLOW_DEADLINE_MINUTES``         a run that takes longer raises an alert (180)
 ``STRATAFLOW_ALERT_URL``                alerts are also posted there as JSON
 ``STRATAFLOW_KEEP_DAYS``                published days before the current one that are kept (all)
+``STRATAFLOW_POSTGRES_DSN``             a database for BI, or the id of an Airflow connection (none)
+``STRATAFLOW_POSTGRES_SCHEMA``          its schema (strataflow)
+``STRATAFLOW_POSTGRES_KEEP_DAYS``       days it keeps (as STRATAFLOW_KEEP_DAYS)
 ``STRATAFLOW_ENGINE``                   what computes the tables: duckdb or spark (duckdb)
 ``STRATAFLOW_SPARK_MASTER``             the Spark cluster; without it one is started for the build
 ======================================  ==========================================================
@@ -311,6 +314,27 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
     for asset in PUBLISHED:
         _hand_on(context, asset, result | {"rows": done.manifest["tables"][asset.name]["rows"]})
     return result
+
+
+def publish_to_postgres(context: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring the database for BI in line with what is published.
+
+    Raises:
+        AirflowSkipException: the deployment names no database.
+        UsageError: a table has changed in a way that breaks readers of the database.
+        InputError: the server can't be reached; Airflow tries again later.
+    """
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    from strataflow import postgres
+
+    dsn = postgres.dsn_of(None)
+    if dsn is None:
+        raise AirflowSkipException(f"no database is named: {postgres.SETTING} is not set")
+    day = day_of(context)
+    with _steps(context, writes=True) as steps:
+        done = steps.publish_to_postgres(dsn, day)
+    return {"day": str(day), **done.as_dict()}
 
 
 def report(context: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,18 +62,21 @@ class Pruning:
         }
 
 
-def keep_days_setting() -> int | None:
+def keep_days_setting(setting: str = SETTING) -> int | None:
     """Days to keep before the current one by ``$STRATAFLOW_KEEP_DAYS``; None, keep all, if it is not set.
+
+    Args:
+        setting: another variable, of what keeps days of its own.
 
     Raises:
         UsageError: it is no whole number above 0.
     """
-    given = os.environ.get(SETTING, "").strip()
+    given = os.environ.get(setting, "").strip()
     if not given:
         return None
     if not given.isascii() or not given.isdigit() or int(given) < 1:
         raise UsageError(
-            f"{given!r} is no number of days to keep", where=SETTING, todo="give a whole number from 1, or unset it"
+            f"{given!r} is no number of days to keep", where=setting, todo="give a whole number from 1, or unset it"
         )
     return int(given)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from strataflow.build import Build
     from strataflow.history.refresh import Refreshed
     from strataflow.landing import LandingReport
+    from strataflow.postgres import Followed
     from strataflow.retention import Pruning
     from strataflow.runlog import RunLog
     from strataflow.scorecard import Scorecard
@@ -169,6 +170,22 @@ class Steps:
             step.rows = sum(table["rows"] for table in done.manifest["tables"].values())
             step.outcome = "ok" if done.changed else "unchanged"
             step.detail = {"version": done.version}
+        return done
+
+    def publish_to_postgres(self, dsn: str, day: date) -> Followed:
+        """Bring a database in line with what is published, and load ``day`` if it lacks it.
+
+        Raises:
+            UsageError: ``day`` is not published, or a table has changed in a way that breaks readers.
+            InputError: the server can't be reached.
+            StepFailed: the server refused something; its readers see what they saw before.
+        """
+        from strataflow import postgres
+
+        with self.log.step(postgres.STEP) as step:
+            done = postgres.follow(self.deployment.home, dsn, days=[day], keep_days=postgres.keep_days_setting())
+            step.rows, step.outcome = done.rows, "ok" if done.changed else "unchanged"
+            step.detail = done.as_dict()
         return done
 
     def history(self) -> Refreshed:

@@ -1,0 +1,385 @@
+"""The database brought in line with a home: days that are missing or differ, and which day is current.
+
+Whatever happened in the home since the last time (a new day, a day repaired, rolled back, withdrawn or erased from),
+the same call makes up for it, and a second call changes nothing. Killed at any moment, readers have the state before
+or after a whole day, and the next call goes on from there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from strataflow import retention
+from strataflow.errors import Busy, StepFailed, UsageError
+from strataflow.export import literal, quoted
+from strataflow.marks import Marks
+from strataflow.postgres import load, migration
+from strataflow.postgres.layout import DEFAULT_SCHEMA, SCHEMA_SETTING, WRITER, Layout
+from strataflow.postgres.session import Locked, Session, between_readers, connected
+from strataflow.publish import current_version, day_of, published_days, version_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from strataflow.home import Home
+
+# How the run log calls it.
+STEP = "publish to postgres"
+
+KEEP_SETTING = "STRATAFLOW_POSTGRES_KEEP_DAYS"
+DEPRECATION_DAYS = 90
+SECONDS_FOR_THE_OTHER_WRITER = 60
+SECONDS_TO_DETACH = 5
+CUSTOMER_COLUMN = "customer_id"
+IDS_AT_ONCE = 5_000
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What following a home has changed.
+
+    Attributes:
+        version: the version that readers of the database see now.
+        changed: whether anything they can see differs from before.
+        loaded: versions copied, in the order they became visible.
+        removed: days whose rows are gone.
+        dropped: tables of deprecated contracts that are gone, as ``table_vN``.
+        rows: rows copied.
+        notes: what could not be done now and will be tried again, as sentences.
+    """
+
+    version: str
+    changed: bool = False
+    loaded: tuple[str, ...] = ()
+    removed: tuple[date, ...] = ()
+    dropped: tuple[str, ...] = ()
+    rows: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """As one JSON document."""
+        return {
+            "version": self.version,
+            "changed": self.changed,
+            "loaded": list(self.loaded),
+            "removed": [str(day) for day in self.removed],
+            "dropped": list(self.dropped),
+            "rows": self.rows,
+            "notes": list(self.notes),
+        }
+
+
+def layout_of(schema: str | None = None) -> Layout:
+    """The schemas to use: as given, else by ``$STRATAFLOW_POSTGRES_SCHEMA``.
+
+    Raises:
+        UsageError: it is no plain lower-case name.
+    """
+    name = schema or os.environ.get(SCHEMA_SETTING, "").strip() or DEFAULT_SCHEMA
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,50}", name):
+        raise UsageError(
+            f"{name!r} is no name for a schema", where=SCHEMA_SETTING, todo="use small letters, digits and _"
+        )
+    return Layout(name)
+
+
+def follow(
+    home: Home,
+    dsn: str,
+    *,
+    layout: Layout | None = None,
+    days: Sequence[date] = (),
+    since: date | None = None,
+    keep_days: int | None = None,
+) -> Followed:
+    """Bring the database in line with what the home has published.
+
+    Loaded are the current day, published days after the first one the database has, and those asked for; a day whose
+    version is there already is left alone. Afterwards readers see the day that readers of the home see.
+
+    Args:
+        days: further days to load.
+        since: load all published days from here on.
+        keep_days: days before the current one to keep; all if None.
+
+    Raises:
+        UsageError: nothing is published, a day asked for isn't, a table's contract is broken, or the schemas hold
+            another shop's tables.
+        InputError: the server can't be reached.
+        Busy: another process is publishing to these schemas.
+        StepFailed: the server refused something; readers see what they saw before.
+    """
+    current = current_version(home)
+    if current is None:
+        raise UsageError("nothing is published yet", where=str(home.published), todo="strataflow run --date YYYY-MM-DD")
+    where = layout or layout_of()
+    with connected(dsn) as session:
+        _take_turn(session, where)
+        migration.prepare(session, where)
+        return _Following(session, where, home, current, keep_days).done(days, since, dsn)
+
+
+def forget(dsn: str, customers: Iterable[str], *, layout: Layout | None = None) -> int:
+    """Remove every row of some customers, of all days and all contracts, in one transaction.
+
+    For a customer who is to be erased: the home's versions are replaced and followed, but the database may keep days
+    that the home no longer has.
+
+    Returns:
+        Rows removed.
+    """
+    where, ids, removed = layout or layout_of(), sorted(set(customers)), 0
+    with connected(dsn) as session:
+        _take_turn(session, where)
+        migration.prepare(session, where)
+        tables = [
+            one.contract
+            for one in migration.standing(session, where).values()
+            if CUSTOMER_COLUMN in one.contract.columns
+        ]
+        for start in range(0, len(ids), IDS_AT_ONCE):
+            some = ", ".join(literal(one) for one in ids[start : start + IDS_AT_ONCE])
+            for one in tables:
+                stored = where.stored(one.table, one.version)
+                removed += session.run(f"delete from {stored} where {CUSTOMER_COLUMN} in ({some})")
+        session.commit()
+    return removed
+
+
+@dataclass(frozen=True)
+class _Following:
+    """One call of :func:`follow`, connected."""
+
+    session: Session
+    layout: Layout
+    home: Home
+    current: Path
+    keep_days: int | None
+
+    def done(self, days: Sequence[date], since: date | None, dsn: str) -> Followed:
+        have = self._versions()
+        to_load, to_remove = self._missing(have, days, since), self._superfluous(have)
+        if to_load and day_of(to_load[-1]) == day_of(self.current):
+            *earlier, last = to_load
+        else:
+            earlier, last = to_load, None
+        rows = sum(self._load(version) for version in earlier)
+        changed = bool(to_load or to_remove)
+        if last:
+            rows += self._load(last, to_remove)
+        elif to_remove or not self._is_pointed():
+            self._remove(to_remove)
+            self._point()
+            self.session.commit()
+            changed = True
+        dropped, notes = self._drop_deprecated()
+        notes += self._drop_partitions(dsn)
+        return Followed(
+            version=self.current.name,
+            changed=changed or bool(dropped),
+            loaded=tuple(version.name for version in to_load),
+            removed=tuple(to_remove),
+            dropped=tuple(dropped),
+            rows=rows,
+            notes=tuple(notes),
+        )
+
+    def _versions(self) -> dict[date, str]:
+        found = self.session.rows(f"select as_of_date, version, shop from {self.layout.note('versions')}")
+        self.session.commit()
+        shop = load.read_manifest(self.current)["shop"]["name"]
+        others = {name for _, _, name in found} - {shop}
+        if others:
+            raise UsageError(
+                f"the schema {self.layout.schema} holds the tables of the shop {', '.join(sorted(others))}, not {shop}",
+                where=SCHEMA_SETTING,
+                todo="give this shop schemas of its own with --schema",
+            )
+        return {day: version for day, version, _ in found}
+
+    def _missing(self, have: dict[date, str], days: Sequence[date], since: date | None) -> list[Path]:
+        """Versions to copy, the current day's last."""
+        first = min([*have, *([since] if since else [])], default=day_of(self.current))
+        home_days = published_days(self.home)
+        unknown = sorted(set(days) - set(home_days))
+        if unknown:
+            raise UsageError(f"{unknown[0]} is not published", where=str(self.home.published / "days"))
+        kept = self._first_kept()
+        wanted = {
+            day: version_of(self.home, day) for day in home_days if (day >= first or day in days) and day >= kept
+        } | {day_of(self.current): self.current}
+        lacking = [version for day, version in sorted(wanted.items()) if version and have.get(day) != version.name]
+        return sorted(lacking, key=lambda version: (version == self.current, version.name))
+
+    def _superfluous(self, have: dict[date, str]) -> list[date]:
+        """Days that were withdrawn, and days past keeping."""
+        held_back, in_home = Marks.of(self.home).held_back, set(published_days(self.home))
+        return sorted(
+            day
+            for day, version in have.items()
+            if (day not in in_home and version in held_back) or day < self._first_kept()
+        )
+
+    def _first_kept(self) -> date:
+        return day_of(self.current) - timedelta(days=self.keep_days) if self.keep_days else date.min
+
+    def _load(self, version: Path, to_remove: Sequence[date] = ()) -> int:
+        """Copy one version in one transaction; if it is the current one, readers see it with that."""
+        day = load.Day.of(version)
+        contracts = migration.bring_up(self.session, self.layout, day.offers)
+        readers = load.attach(self.session, self.layout, day.date, contracts.values())
+        try:
+            rows = load.copy_day(self.session, self.layout, day, contracts)
+            load.wait_for(self.session, self.layout, readers)
+            if version == self.current:
+                self._remove(to_remove)
+                self._point()
+        except BaseException:
+            self.session.rollback()
+            raise
+        self.session.commit()
+        return rows
+
+    def _is_pointed(self) -> bool:
+        pointed = self.session.value(f"select as_of_date from {self.layout.note('pointer')}")
+        self.session.commit()
+        return pointed == day_of(self.current)
+
+    def _point(self) -> None:
+        """Note that the current version is what readers see; each table's views of its contract get the plain name."""
+        note, day = self.layout.note, literal(day_of(self.current))
+        self.session.run(
+            f"insert into {note('pointer')} (as_of_date) values ({day}) "
+            "on conflict (is_current) do update set as_of_date = excluded.as_of_date",
+            f"delete from {note('shown')}",
+            f"insert into {note('shown')} select table_name, contract_version, max(as_of_date) "
+            f"from {note('contents')} where as_of_date <= {day} group by 1, 2",
+            f"update {note('contracts')} as c set deprecated_date = case when exists (select from {note('contents')} "
+            f"as held where held.as_of_date = {day} and held.table_name = c.table_name "
+            f"and held.contract_version = c.contract_version) then null else coalesce(deprecated_date, {day}) end",
+        )
+        if self._renames():
+            between_readers(self.session, self._renames, migration.SECONDS_TO_FIND_A_GAP)
+
+    def _renames(self) -> list[str]:
+        known = migration.standing(self.session, self.layout)
+        in_force = self.session.rows(
+            f"select table_name, contract_version from {self.layout.note('contents')} "
+            f"where as_of_date = {literal(day_of(self.current))} order by table_name"
+        )
+        statements = []
+        for table, version in in_force:
+            if known[table, version].view != table:
+                holders = [one for (name, _), one in known.items() if name == table and one.view == table]
+                statements += migration.taking_the_plain_name(
+                    self.layout, known[table, version], holders[0] if holders else None
+                )
+        return statements
+
+    def _remove(self, days: Sequence[date]) -> None:
+        """Take days out of what readers see; their empty partitions go afterwards."""
+        for day in days:
+            held = self.session.rows(
+                f"select table_name, contract_version from {self.layout.note('contents')} "
+                f"where as_of_date = {literal(day)}"
+            )
+            for table, version in held:
+                stored = self.layout.stored(table, version)
+                self.session.run(f"delete from {stored} where as_of_date = {literal(day)}")
+            for note in ("contents", "versions"):
+                self.session.run(f"delete from {self.layout.note(note)} where as_of_date = {literal(day)}")
+
+    def _drop_deprecated(self) -> tuple[list[str], list[str]]:
+        """Remove contracts whose time beside the new one is over."""
+        days = load.read_manifest(self.current)["rules"]["vars"].get("deprecation_days", DEPRECATION_DAYS)
+        before = literal(day_of(self.current) - timedelta(days=int(days)))
+        over = self.session.rows(
+            f"select table_name, contract_version from {self.layout.note('contracts')} where deprecated_date < {before}"
+        )
+        dropped, notes = [], []
+        for table, version in over:
+            one = migration.standing(self.session, self.layout)[table, version]
+            statements = migration.removal(self.layout, one)
+            try:
+                between_readers(self.session, lambda wanted=statements: wanted, SECONDS_TO_DETACH)
+            except StepFailed as kept:
+                self.session.rollback()
+                notes.append(f"the old contract {one.view} stays for now: {kept.what}")
+                continue
+            self.session.commit()
+            dropped.append(f"{table}_v{version}")
+        self.session.commit()
+        return dropped, notes
+
+    def _drop_partitions(self, dsn: str) -> list[str]:
+        """Remove partitions of days the database no longer holds, letting queries that use them end."""
+        kept = {f"{day:%Y%m%d}" for day in self._versions()}
+        attached = load.partitions(self.session, self.layout).items()
+        self.session.commit()
+        left = [(name, *rest) for name, rest in sorted(attached) if name[-8:] not in kept]
+        loose = self._loose(kept)
+        if not left and not loose:
+            return []
+        store, notes = quoted(self.layout.store), []
+        alone = Session(dsn, autocommit=True)
+        try:
+            alone.run(f"set role {WRITER}", f"set lock_timeout = '{SECONDS_TO_DETACH}s'")
+            for name, parent, is_pending in left:
+                how = "finalize" if is_pending else "concurrently"
+                alone.run(f"alter table {store}.{quoted(parent)} detach partition {store}.{quoted(name)} {how}")
+                alone.run(f"drop table {store}.{quoted(name)}")
+            alone.run(*(f"drop table {store}.{quoted(name)}" for name in loose))
+        except Locked as busy:
+            notes.append(f"partitions of removed days stay until the next publish: {busy}")
+        finally:
+            alone.close()
+        return notes
+
+    def _loose(self, kept: set[str]) -> list[str]:
+        """Former partitions that a killed process detached and did not drop."""
+        found = self.session.rows(
+            "select relname::text from pg_class where relkind = 'r' and not relispartition "
+            f"and relnamespace = {literal(self.layout.store)}::regnamespace and relname ~ '_v[0-9]+_[0-9]{{8}}$'"
+        )
+        self.session.commit()
+        return [name for (name,) in found if name[-8:] not in kept]
+
+
+def keep_days_setting() -> int | None:
+    """Days to keep by ``$STRATAFLOW_POSTGRES_KEEP_DAYS``, else as many as the home keeps.
+
+    Raises:
+        UsageError: a setting is no whole number above 0.
+    """
+    return retention.keep_days_setting(KEEP_SETTING) or retention.keep_days_setting()
+
+
+def print_followed(done: Followed, console: Console) -> None:
+    """Print what was done for people."""
+    lines = [f"PostgreSQL shows {done.version}{'' if done.changed else ', as before'}"]
+    lines += [f"  {name} copied" for name in done.loaded]
+    lines += [f"  {day} removed" for day in done.removed]
+    lines += [f"  {name} dropped, its time beside the new contract is over" for name in done.dropped]
+    console.print("\n".join([*lines, *done.notes]), highlight=False, markup=False, soft_wrap=True)
+
+
+def _take_turn(session: Session, layout: Layout) -> None:
+    """Wait until no other process publishes to these schemas; a connection that ends lets the next one in."""
+    deadline = time.monotonic() + SECONDS_FOR_THE_OTHER_WRITER
+    while not session.value(f"select pg_try_advisory_lock(hashtextextended({literal(layout.store)}, 0))"):
+        session.commit()
+        if time.monotonic() > deadline:
+            raise Busy(
+                f"another process is publishing to the schema {layout.schema}",
+                where="pg_locks, locktype advisory",
+                todo="wait for it to end, then publish again",
+            )
+        time.sleep(0.2)
+    session.commit()

@@ -1,0 +1,220 @@
+"""Tables and views of the database, brought to what a contract says.
+
+Each table changes in a transaction of its own, before a day is copied, and in a way that lets readers pass: what has
+to lock them out gives up within a moment and tries again (:func:`~strataflow.postgres.session.between_readers`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from strataflow.export import literal, quoted
+from strataflow.postgres.contract import DAY_COLUMN, Contract, merged
+from strataflow.postgres.layout import READER, WRITER, Layout, view_name
+from strataflow.postgres.session import between_readers
+
+if TYPE_CHECKING:
+    from strataflow.postgres.session import Session
+
+SECONDS_TO_FIND_A_GAP = 120
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A contract that has tables in the database, and the name its views have now."""
+
+    contract: Contract
+    view: str
+
+
+def prepare(session: Session, layout: Layout) -> None:
+    """Create roles, schemas and the writer's notes where they are missing, and act as the writer from then on.
+
+    Raises:
+        UsageError: they are missing and this login may not create them, or it is no member of the writer's role.
+    """
+    named = ", ".join(literal(name) for name in layout.schemas)
+    found = session.value(f"select count(*) from pg_namespace where nspname in ({named})")
+    if found < len(layout.schemas):
+        session.run(*layout.preparation())
+    session.run(f"set role {WRITER}")
+    if session.value(f"select to_regclass({literal(layout.note('versions'))})::text") is None:
+        session.run(*layout.notes())
+    session.commit()
+
+
+def standing(session: Session, layout: Layout) -> dict[tuple[str, int], Standing]:
+    """The contracts that have tables in the database, by table and version."""
+    found = session.rows(
+        f"select table_name, contract_version, content::text, view_name from {layout.note('contracts')}"
+    )
+    return {
+        (table, version): Standing(Contract.from_content(table, version, json.loads(content)), view)
+        for table, version, content, view in found
+    }
+
+
+def bring_up(session: Session, layout: Layout, offers: Iterable[Contract]) -> dict[str, Contract]:
+    """Make room for what a version offers; commits.
+
+    Returns:
+        The contract in force for each table offered.
+
+    Raises:
+        UsageError: an offer breaks readers without a new contract version; nothing has changed then.
+        StepFailed: readers held a table for too long.
+    """
+    known = standing(session, layout)
+    wanted = {}
+    for offer in offers:
+        before = known.get((offer.table, offer.version))
+        wanted[offer.table] = merged(before.contract, offer) if before else offer
+    for table, contract in wanted.items():
+        before = known.get((table, contract.version))
+        if before is None:
+            _create(session, layout, contract, is_first=not any(name == table for name, _ in known))
+        elif before.contract != contract:
+            _alter(session, layout, before, contract)
+        contact = {name for name, column in contract.columns.items() if column.is_contact}
+        for (name, version), other in known.items():
+            if name == table and version != contract.version:
+                _hide(session, layout, other, contact)
+        session.commit()
+    return wanted
+
+
+def removal(layout: Layout, one: Standing) -> list[str]:
+    """SQL that removes a contract's views and table."""
+    table, version = one.contract.table, one.contract.version
+    return [
+        f"drop view {layout.history_view(one.view)}",
+        f"drop view {layout.current_view(one.view)}",
+        f"drop table {layout.stored(table, version)}",
+        *(
+            f"delete from {layout.note(note)} where table_name = {literal(table)} and contract_version = {version}"
+            for note in ("shown", "contents", "contracts")
+        ),
+    ]
+
+
+def taking_the_plain_name(layout: Layout, in_force: Standing, holder: Standing | None) -> list[str]:
+    """SQL that gives the views of a contract the table's own name; whoever had it gets its version's."""
+    table = in_force.contract.table
+    renames = [(in_force, table)]
+    if holder:
+        renames.insert(0, (holder, view_name(table, holder.contract.version)))
+    statements = []
+    for one, name in renames:
+        statements += [
+            f"alter view {layout.current_view(one.view)} rename to {quoted(name)}",
+            f"alter view {layout.history_view(one.view)} rename to {quoted(name)}",
+            (
+                f"update {layout.note('contracts')} set view_name = {literal(name)} "
+                f"where table_name = {literal(table)} and contract_version = {one.contract.version}"
+            ),
+        ]
+    return statements
+
+
+def _create(session: Session, layout: Layout, contract: Contract, *, is_first: bool) -> None:
+    table = layout.stored(contract.table, contract.version)
+    columns = ", ".join(_column(contract, name) for name in contract.columns)
+    split = f" partition by list ({DAY_COLUMN})" if contract.is_partitioned else ""
+    session.run(f"create table {table} ({columns}){split}")
+    if contract.key:
+        key = ", ".join(quoted(name) for name in dict.fromkeys([*contract.key, DAY_COLUMN]))
+        session.run(f"alter table {table} add primary key ({key})")
+    view = contract.table if is_first else view_name(contract.table, contract.version)
+    session.run(
+        f"insert into {layout.note('contracts')} (table_name, contract_version, content, view_name) values "
+        f"({literal(contract.table)}, {contract.version}, {_content(contract)}, {literal(view)})",
+        *_views(layout, contract, view),
+        *_comments(layout, contract, view),
+    )
+
+
+def _alter(session: Session, layout: Layout, before: Standing, contract: Contract) -> None:
+    """Everything that differs, in place."""
+    table = layout.stored(contract.table, contract.version)
+    added = [name for name in contract.columns if name not in before.contract.columns]
+    locking = [f"alter table {table} add column {_column(contract, name)}" for name in added]
+    if before.contract.visible != contract.visible:
+        if contract.visible[: len(before.contract.visible)] != before.contract.visible:
+            locking += _without_views(layout, before.view)
+        locking += _views(layout, contract, before.view)
+    if locking:
+        between_readers(session, lambda: locking, SECONDS_TO_FIND_A_GAP)
+    if replace(before.contract, day=contract.day) != contract:
+        session.run(*_comments(layout, contract, before.view))
+    session.run(_remember(layout, contract))
+
+
+def _hide(session: Session, layout: Layout, other: Standing, contact: set[str]) -> None:
+    """Take columns that are now known to reach a person out of the views of another version, too."""
+    columns = {
+        name: replace(column, is_contact=True) if name in contact else column
+        for name, column in other.contract.columns.items()
+    }
+    hidden = replace(other.contract, columns=columns)
+    if hidden.visible == other.contract.visible:
+        return
+    statements = [*_without_views(layout, other.view), *_views(layout, hidden, other.view), _remember(layout, hidden)]
+    between_readers(session, lambda: statements, SECONDS_TO_FIND_A_GAP)
+    session.run(*_comments(layout, hidden, other.view))
+
+
+def _column(contract: Contract, name: str) -> str:
+    """A column's definition; ids sort by their bytes, as the files do, which is fastest to load and to look up."""
+    kind = contract.columns[name].kind
+    order = ' collate "C"' if kind == "text" and name in contract.key else ""
+    return f"{quoted(name)} {kind}{order}"
+
+
+def _views(layout: Layout, contract: Contract, view: str) -> list[str]:
+    """The two views of a contract, for readers to select from."""
+    columns = ", ".join(quoted(name) for name in contract.visible)
+    stored = layout.stored(contract.table, contract.version)
+    shown = (
+        f"(select as_of_date from {layout.note('shown')} where table_name = {literal(contract.table)} "
+        f"and contract_version = {contract.version})"
+    )
+    current, history = layout.current_view(view), layout.history_view(view)
+    return [
+        f"create or replace view {current} as select {columns} from {stored} where {DAY_COLUMN} = {shown}",
+        f"create or replace view {history} as select {columns} from {stored}",
+        f"grant select on {current}, {history} to {READER}",
+    ]
+
+
+def _without_views(layout: Layout, view: str) -> list[str]:
+    return [f"drop view {layout.history_view(view)}", f"drop view {layout.current_view(view)}"]
+
+
+def _comments(layout: Layout, contract: Contract, view: str) -> list[str]:
+    relations = [
+        ("table", layout.stored(contract.table, contract.version), list(contract.columns)),
+        ("view", layout.current_view(view), contract.visible),
+        ("view", layout.history_view(view), contract.visible),
+    ]
+    statements = []
+    for kind, relation, columns in relations:
+        statements.append(f"comment on {kind} {relation} is {literal(contract.comment)}")
+        statements += [
+            f"comment on column {relation}.{quoted(name)} is {literal(contract.columns[name].comment)}"
+            for name in columns
+        ]
+    return statements
+
+
+def _remember(layout: Layout, contract: Contract) -> str:
+    return (
+        f"update {layout.note('contracts')} set content = {_content(contract)} "
+        f"where table_name = {literal(contract.table)} and contract_version = {contract.version}"
+    )
+
+
+def _content(contract: Contract) -> str:
+    return f"{literal(json.dumps(contract.content(), ensure_ascii=False))}::jsonb"
