@@ -141,7 +141,7 @@ class Kitchen:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "build.duckdb"
         path.unlink(missing_ok=True)
-        with self._models_of(home, as_of).run() as connection:
+        with self._models_of(home, as_of).run(KEPT) as connection:
             connection.execute(f"attach {quoted(str(path))} as kept")
             for table in (*SEEDS, *KEPT):
                 connection.execute(f"create table kept.main.{named(table)} as from {named(table)}")

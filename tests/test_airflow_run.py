@@ -145,6 +145,10 @@ def test_each_day_is_handed_on_with_its_key(after):
         "customer_lifetime_value",
         "rfm_cutoffs",
         "churn_model_card",
+        "purchase_habit",
+        "hook_products",
+        "product_affinities",
+        "next_best_products",
     }
     assert keys == dict.fromkeys({"lake_orders", "lake_interactions"} | tables, days)
 

@@ -21,6 +21,10 @@ PUBLISHED = {
     "customer_lifetime_value",
     "rfm_cutoffs",
     "churn_model_card",
+    "purchase_habit",
+    "hook_products",
+    "product_affinities",
+    "next_best_products",
 }
 WRITERS = {
     "ingest_orders": {"land"},

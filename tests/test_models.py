@@ -183,7 +183,7 @@ def test_a_customer_is_first_seen_on_the_shops_day_of_registration(bench):
     world = first_day_marker(whole_world(1))
     world.customers = [row | {"received_date": EARLIER} for row in (shanghai, new_york, unknown)]
     write_lake(bench.home, bench.project, world)
-    with bench.models["earlier"].run() as connection:
+    with bench.models["earlier"].run(["int_customers_known"]) as connection:
         seen = connection.execute(
             "select customer_id, first_seen_date from int_customers_known where customer_id in ('a', 'b', 'c')"
             " order by customer_id"

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from strataflow import contracts, engines, ledger, totals
+from strataflow import contracts, engines, insights, ledger, totals
 from strataflow.dbt_call import Progress, manifest
 from strataflow.durable import json_text, sync, write_json
 from strataflow.engines import Engine, Work
@@ -33,6 +33,7 @@ from strataflow.project import Project
 from strataflow.rules import (
     code_version,
     expectations_hash,
+    insight_rules_hash,
     ledger_rules_hash,
     rules_hash,
     totals_rules_hash,
@@ -133,11 +134,14 @@ def build(
         run_vars = _run_vars(home, shop, as_of, known, valid) | in_force.dbt_vars()
         run_vars["kept_totals"] = settled.dbt_var() if settled else None
         run_vars["tag_texts"] = handed.hand_over(home, project, known, as_of, scratch / "tag_texts")
+        weekly = insights.folder(home, as_of, insight_rules_hash(project, shop.currency))
+        run_vars["kept_insights"] = str(insights.kept(weekly) or "") or None
         work = Work(home, project, run_vars, scratch, progress)
         computing.build_tables(work)
     score_lifetime_value(work.database, in_force, as_of, float(variables(project)["ltv_discount_rate"]))
     ledger.keep(home, store, valid, known, work.database)
     totals.keep(home, known, as_of, totals_rules, work.database)
+    insights.keep(weekly, work.database)
     meta = _describe(project, home, shop, as_of, known, work.database)
     meta |= {"model_card": in_force.card, "engine": name}
     folder = build_folder(home, as_of, known.known_at)

@@ -82,6 +82,10 @@ PUBLISHED = tuple(
         "customer_lifetime_value",
         "rfm_cutoffs",
         "churn_model_card",
+        "purchase_habit",
+        "hook_products",
+        "product_affinities",
+        "next_best_products",
     )
 )
 

@@ -40,6 +40,10 @@ _TOTALS_PATHS = (
     "seeds/interaction_kinds.csv",
 )
 
+# What the weekly insights depend on beside the ledgers; a var belongs to them by the first word of its name.
+_INSIGHT_PATHS = ("models/insights", "macros/insights.sql", "macros/next_best.sql")
+_INSIGHT_VARS = ("repurchase_", "hook_", "basket_", "affinity_", "next_best_", "referral_")
+
 # What counts as a rule or as code; the last three are the report's page.
 _SUFFIXES = {".sql", ".yml", ".yaml", ".csv", ".py", ".html", ".css", ".js"}
 
@@ -85,6 +89,17 @@ def totals_rules_hash(project: Project, currency: str) -> str:
         currency: as for :func:`ledger_rules_hash`.
     """
     return _digest([ledger_rules_hash(project, currency), _tree_digest(project.dbt, _TOTALS_PATHS)])
+
+
+def insight_rules_hash(project: Project, currency: str) -> str:
+    """Hex digest of the rules that weekly insights depend on; kept insights of another digest are stale.
+
+    Args:
+        currency: as for :func:`ledger_rules_hash`.
+    """
+    rules = variables(project)
+    settings = [f"{name}={rules[name]}" for name in sorted(rules) if name.startswith(_INSIGHT_VARS)]
+    return _digest([ledger_rules_hash(project, currency), _tree_digest(project.dbt, _INSIGHT_PATHS), *settings])
 
 
 def code_version(project: Project) -> str:

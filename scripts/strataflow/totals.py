@@ -48,7 +48,7 @@ def kept(home: Home, known: Received, as_of: date, rules: str) -> KeptTotals | N
         rules: digest of the rules that totals depend on.
     """
     for day, path in sorted(_on_file(home), reverse=True):
-        if day <= min(as_of, known.known_at) and path.name == _name(day, known, rules):
+        if day <= min(as_of, known.known_at) and path.name == name_of(day, known, rules):
             return KeptTotals(path, day)
     return None
 
@@ -62,7 +62,7 @@ def keep(home: Home, known: Received, as_of: date, rules: str, database: Path) -
     last = kept(home, known, as_of, rules)
     if last is not None and as_of - last.through < timedelta(days=DAYS_BETWEEN):
         return
-    folder = home.state / "totals" / _name(as_of, known, rules)
+    folder = home.state / "totals" / name_of(as_of, known, rules)
     aside = folder.with_name(f".{folder.name}")
     shutil.rmtree(aside, ignore_errors=True)
     with duckdb.connect(str(database), read_only=True) as connection:
@@ -77,13 +77,14 @@ def keep(home: Home, known: Received, as_of: date, rules: str, database: Path) -
     _remove_oldest(home)
 
 
-def _on_file(home: Home) -> list[tuple[date, Path]]:
-    return [(date.fromisoformat(path.name[:10]), path) for path in (home.state / "totals").glob("[0-9]*-*-*-*")]
-
-
-def _name(day: date, known: Received, rules: str) -> str:
+def name_of(day: date, known: Received, rules: str) -> str:
+    """The name of what was made from everything received up to ``day`` by ``rules``: the day and a digest."""
     days = [f"{each} {digest}" for each, digest in sorted(known.digests().items()) if each <= day]
     return f"{day}-{hashlib.sha256(chr(10).join([rules, *days]).encode()).hexdigest()[:16]}"
+
+
+def _on_file(home: Home) -> list[tuple[date, Path]]:
+    return [(date.fromisoformat(path.name[:10]), path) for path in (home.state / "totals").glob("[0-9]*-*-*-*")]
 
 
 def _remove_oldest(home: Home) -> None:
