@@ -318,6 +318,28 @@ def _make_lists(build: duckdb.DuckDBPyConnection, as_of: date) -> None:
             churn_probability, rfm_class, value_tier, monetary, 'single_order: ordered once' as reasons,
             'Call' as suggested_action
         from customer_segments where last_order_date is not null and not is_holdout;
+        create table customer_explanations as
+        select
+            customer_id, as_of_date, rfm_class, classes.recency_high as recency_is_high,
+            classes.frequency_high as frequency_is_high, classes.monetary_high as monetary_is_high,
+            case when last_order_date is null then 'general_develop' when not monetary_high then 'important_value' end
+                as next_rfm_class,
+            case when next_rfm_class is not null then 1 end as next_rfm_class_orders,
+            case when next_rfm_class is not null then 0.01::decimal(18, 2) end as next_rfm_class_amount,
+            as_of_date + 40 as next_rfm_class_by_date,
+            case when recency_high then as_of_date + 1 end as recency_lost_date,
+            case when value_tier = 'low' then 'mid' when value_tier = 'mid' then 'high' end as next_value_tier,
+            case when value_tier <> 'high' then 5.00::decimal(18, 2) end as next_value_tier_amount,
+            as_of_date + 40 as next_value_tier_by_date,
+            case when lifetime_orders < 5 then 'super' end as next_ecommerce_stage,
+            case when lifetime_orders < 5 then 5 - lifetime_orders end as next_ecommerce_stage_orders,
+            case when lifetime_orders = 0 then 'prospect' when lifetime_orders < 5 then 'super' end
+                as next_high_ticket_stage,
+            case when lifetime_orders between 1 and 4 then 5 - lifetime_orders end as next_high_ticket_stage_orders,
+            case when lifetime_orders = 0 then 1 end as next_high_ticket_stage_interactions,
+            case when activity_stage <> 'churned' then 'churned' end as next_activity_stage,
+            case when activity_stage <> 'churned' then as_of_date + 1 end as next_activity_stage_date
+        from customer_segments join rfm_classes as classes using (rfm_class);
         create table rfm_cutoffs as
         select
             date '{as_of}' as as_of_date, measure, 'quantile' as method, 1::decimal(18, 2) as cutoff_1,

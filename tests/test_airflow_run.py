@@ -141,6 +141,7 @@ def test_each_day_is_handed_on_with_its_key(after):
         "manual_tag_outcomes",
         "tag_review_queue",
         "tag_conflicts",
+        "customer_explanations",
         "churn_risk",
         "customer_lifetime_value",
         "rfm_cutoffs",

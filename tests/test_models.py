@@ -35,6 +35,7 @@ TABLES = {
     "manual_tag_outcomes": "received_date, source_name, source_file, source_line",
     "tag_review_queue": "word",
     "tag_conflicts": "customer_id, tag_id, source",
+    "customer_explanations": "customer_id",
     "churn_risk": "customer_id",
     "rfm_cutoffs": "measure",
     "int_customer_order_totals": "customer_id",

@@ -185,6 +185,10 @@ SPOILED = {
     "cutoffs_are_kept_for_every_measure": "update rfm_cutoffs set measure = 'recency' where measure = 'monetary'",
     "cutoffs_rise": "update rfm_cutoffs set cutoff_2 = 0 where measure = 'monetary'",
     "cutoffs_speak_of_all_scored_customers": "update rfm_cutoffs set scored_customers = 1 where measure = 'monetary'",
+    "explanations_agree_with_the_segments": f"update customer_explanations set monetary_is_high = null {ONE}",
+    "next_steps_lead_elsewhere_and_lie_ahead": (
+        f"update customer_explanations set next_value_tier_by_date = as_of_date {ONE}"
+    ),
     "tags_speak_of_the_day_asked_for": f"update customer_tags set as_of_date = as_of_date + 1 {ONE}",
     "tags_stand_in_their_group": f"update customer_tags set tag_group = 'region' {ONE} and tag_id = 'has_ordered'",
     "tags_have_a_value_where_the_dictionary_says_so": (
@@ -272,6 +276,15 @@ def test_a_group_that_is_no_longer_in_use_is_not_demanded(build, home, tmp_path)
         ("churn_risk_lists_exactly_the_customers_with_an_order", f"update customer_segments set is_holdout = 1 {ONE}"),
         ("churn_risk_ranks_count_from_1_without_gaps", "update churn_risk set rank = 4 where rank = 5"),
         ("churn_risk_ranks_count_from_1_without_gaps", "update churn_risk set rank = rank - 1"),
+        ("explanations_agree_with_the_segments", f"delete from customer_explanations {ONE}"),
+        ("explanations_agree_with_the_segments", f"update customer_explanations set rfm_class = 'no_orders' {ONE}"),
+        ("explanations_agree_with_the_segments", "update customer_explanations set as_of_date = as_of_date + 1"),
+        (
+            "next_steps_lead_elsewhere_and_lie_ahead",
+            "update customer_explanations set next_rfm_class = 'important_value' where rfm_class = 'important_value'",
+        ),
+        ("next_steps_lead_elsewhere_and_lie_ahead", "update customer_explanations set next_value_tier_amount = 0"),
+        ("next_steps_lead_elsewhere_and_lie_ahead", "update customer_explanations set next_rfm_class_amount = null"),
         ("tags_have_a_value_where_the_dictionary_says_so", "update customer_tags set tag_value = 'x'"),
         ("tags_agree_with_the_segments", f"update customer_segments set value_tier = 'high' {ONE}"),
         ("segments_are_restated_as_tags", f"update customer_segments set ecommerce_stage = 'super' {ONE}"),

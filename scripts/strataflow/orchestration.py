@@ -78,6 +78,7 @@ PUBLISHED = tuple(
         "manual_tag_outcomes",
         "tag_review_queue",
         "tag_conflicts",
+        "customer_explanations",
         "churn_risk",
         "customer_lifetime_value",
         "rfm_cutoffs",

@@ -344,6 +344,188 @@ left join classes using (recency_high, frequency_high, monetary_high);
 copy (from customer_segments order by customer_id)
 to $segments_file (format parquet, compression zstd);
 
+-- ---- how far it is to the next class, tier and stage
+
+create temp table limits as
+with
+passing as (
+    select
+        cutoffs.recency[5 - floor(means.recency)::int] as recency,
+        cutoffs.frequency[floor(means.frequency)::int] as frequency,
+        cutoffs.monetary[floor(means.monetary)::int] as monetary,
+        floor(means.frequency)::int as frequency_number,
+        floor(means.monetary)::int as monetary_number,
+        cutoffs.customers
+    from cutoffs cross join means
+)
+
+select
+    case when any_value(recency) is null then -1 else any_value(recency) end as recency_through,
+    case
+        when 5 * (count(*) filter (measured.frequency <= passing.frequency) - 1) >= any_value(frequency_number * customers)
+            then any_value(passing.frequency)
+        else coalesce(min(measured.frequency) filter (measured.frequency > passing.frequency), any_value(passing.frequency))
+    end + 1 as frequency_from,
+    case
+        when 5 * (count(*) filter (measured.monetary <= passing.monetary) - 1) >= any_value(monetary_number * customers)
+            then any_value(passing.monetary)
+        else coalesce(min(measured.monetary) filter (measured.monetary > passing.monetary), any_value(passing.monetary))
+    end + 0.01 as monetary_from
+from measured cross join passing
+where measured.frequency > 0;
+
+create temp table tier_bounds as
+select
+    min(monetary) filter (value_tier = 'high') as high_from,
+    min(monetary) filter (value_tier <> 'low') as mid_from
+from tiers;
+
+create temp table steps as
+with
+leaving as (
+    select customer_id, count(*) as orders, sum(net) as net
+    from orders
+    where is_valid and order_date = date $day - 364
+    group by customer_id
+),
+
+standing as (
+    select
+        segments.*,
+        classes.recency_high as r,
+        classes.frequency_high as f,
+        classes.monetary_high as m,
+        segments.frequency - coalesce(leaving.orders, 0) as orders_kept,
+        (segments.monetary - coalesce(leaving.net, 0))::decimal(18, 2) as net_kept,
+        limits.*,
+        case when not coalesce(f, false) then frequency_from - orders_kept end as orders_missing,
+        case when not coalesce(m, false) then (monetary_from - net_kept)::decimal(18, 2) end as net_missing,
+        case
+            when lifetime_orders = 0 or (not r and recency_through >= 0) then 'r'
+            when orders_missing is null and net_missing is not null then 'm'
+            when frequency > 0 and net_missing * frequency <= (orders_missing - 1) * monetary then 'm'
+            when orders_missing is not null then 'f'
+        end as way,
+        case when way = 'f' then orders_missing when f then greatest(1, frequency_from - orders_kept) else 1 end as more_orders,
+        greatest(
+            more_orders * 0.01, case when way = 'm' then net_missing when m then monetary_from - net_kept else 0 end
+        )::decimal(18, 2) as more_net,
+        orders_kept + more_orders >= frequency_from as then_f,
+        net_kept + more_net >= monetary_from as then_m
+    from customer_segments as segments
+    join classes using (rfm_class)
+    left join leaving using (customer_id)
+    cross join limits
+)
+
+select
+    standing.*,
+    reached.rfm_class as next_class,
+    case
+        when value_tier = 'mid' or (value_tier = 'low' and mid_from = high_from) then 'high'
+        when value_tier = 'low' and mid_from is not null then 'mid'
+    end as next_tier,
+    case when value_tier = 'mid' then high_from else mid_from end - net_kept as tier_net,
+    case activity_stage
+        when 'new' then first_seen_date + 30
+        when 'active' then last_activity_date + 30
+        when 'silent' then last_activity_date + 90
+    end as next_activity_stage_date
+from standing
+cross join tier_bounds
+left join classes as reached
+    on way is not null
+        and reached.recency_high = (recency_through >= 0)
+        and reached.frequency_high = coalesce(then_f, false)
+        and reached.monetary_high = coalesce(then_m, false);
+
+create temp table deadlines as
+with
+needed as (
+    select
+        customer_id,
+        case when next_class is not null and then_f then frequency_from - more_orders end as orders,
+        case when next_class is not null and then_m then monetary_from - more_net end as net,
+        case when next_tier is not null then net_kept end as tier_net
+    from steps
+),
+
+running as (
+    select
+        customer_id,
+        order_date,
+        needed.orders,
+        needed.net,
+        needed.tier_net,
+        sum(count(*)) over back as orders_since,
+        sum(sum(orders.net)) over back as net_since
+    from orders
+    join needed using (customer_id)
+    where is_valid and order_date > date $day - 364 and (needed.orders > 0 or needed.net > 0 or needed.tier_net > 0)
+    group by customer_id, order_date, needed.orders, needed.net, needed.tier_net
+    window back as (partition by customer_id order by order_date desc)
+)
+
+select
+    customer_id,
+    least(
+        max(order_date) filter (orders > 0 and orders_since >= orders),
+        max(order_date) filter (net > 0 and net_since >= net)
+    ) + 364 as class_by,
+    max(order_date) filter (tier_net > 0 and net_since >= tier_net) + 364 as tier_by
+from running
+group by customer_id;
+
+copy (
+    select
+        customer_id,
+        as_of_date,
+        rfm_class,
+        r as recency_is_high,
+        f as frequency_is_high,
+        m as monetary_is_high,
+        orders_missing as frequency_orders_missing,
+        net_missing as monetary_amount_missing,
+        next_class as next_rfm_class,
+        case when way is not null then more_orders end as next_rfm_class_orders,
+        case when way is not null then more_net end as next_rfm_class_amount,
+        class_by as next_rfm_class_by_date,
+        case when r then last_order_date + recency_through::int + 1 end as recency_lost_date,
+        (recency_lost_date - as_of_date)::integer as recency_lost_in_days,
+        next_tier as next_value_tier,
+        case when next_tier is not null then tier_net::decimal(18, 2) end as next_value_tier_amount,
+        tier_by as next_value_tier_by_date,
+        case
+            when lifetime_orders = 0 then 'first_purchase'
+            when lifetime_orders = 1 then 'repeat'
+            when lifetime_orders < 5 then 'super'
+        end as next_ecommerce_stage,
+        case when lifetime_orders < 2 then 1 when lifetime_orders < 5 then 5 - lifetime_orders end
+            as next_ecommerce_stage_orders,
+        case
+            when high_ticket_stage = 'stranger' then 'prospect'
+            when high_ticket_stage = 'prospect' then 'intent'
+            when lifetime_orders = 0 then 'first_order'
+            else next_ecommerce_stage
+        end as next_high_ticket_stage,
+        case when high_ticket_stage not in ('stranger', 'prospect') then next_ecommerce_stage_orders end
+            as next_high_ticket_stage_orders,
+        case
+            when high_ticket_stage = 'stranger' then 1 - coalesce(interactions, 0)
+            when high_ticket_stage = 'prospect' then 5 - coalesce(actions, 0)
+        end as next_high_ticket_stage_interactions,
+        case
+            when next_activity_stage_date - last_activity_date < 30 then 'active'
+            when next_activity_stage_date - last_activity_date < 90 then 'silent'
+            when next_activity_stage_date is not null then 'churned'
+        end as next_activity_stage,
+        next_activity_stage_date
+    from steps
+    left join deadlines using (customer_id)
+    left join customer_interactions using (customer_id)
+    order by customer_id
+) to $explanations_file (format parquet, compression zstd);
+
 create temp table habits as
 select
     customer_id,
