@@ -17,3 +17,8 @@
 {% macro percent_of_basis_points(points) -%}
     {{ whole_division(points ~ ' + 50', '100') }}
 {%- endmacro %}
+
+{# A share from 0 to 1 with six decimals, rounded down; null where there is nothing to take a share of. Of counts. #}
+{% macro share_of(part, whole) -%}
+    cast({{ whole_division('1000000 * cast(' ~ part ~ ' as bigint)', 'nullif(cast(' ~ whole ~ ' as bigint), 0)') }} * 0.000001 as decimal(9, 6))
+{%- endmacro %}

@@ -42,6 +42,7 @@ from strataflow.rules import (
 from strataflow.rules import listed as listed_rules
 from strataflow.sources import Shop
 from strataflow.tags import Vocabulary, handed
+from strataflow.tags.profile import refuse_outdated
 
 SCHEMA_VERSION = 1
 
@@ -117,6 +118,7 @@ def build(
 
     name, computing = engines.chosen(engine)
     Vocabulary.load(project)
+    refuse_outdated(project)
     Settings.of(variables(project))
     known = received(home, known_at or as_of)
     rules = ledger_rules_hash(project, shop.currency)

@@ -24,7 +24,7 @@ from strataflow.engines import ENGINES
 from strataflow.errors import StrataflowError, UsageError
 from strataflow.generate import generate_command
 from strataflow.screen import Screen
-from strataflow.tags.command import lint_command, tags_group
+from strataflow.tags.command import lint_command, profile_command, tags_group
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -774,6 +774,7 @@ def check(obj: dict[str, Any], file: Path, rows: int, day: date | None) -> None:
 cli.add_command(shared(generate_command))
 cli.add_command(shared(tags_group))
 shared(lint_command)
+shared(profile_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

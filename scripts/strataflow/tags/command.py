@@ -35,10 +35,12 @@ def lint_command(obj: dict[str, Any] | None) -> None:
     """
     from strataflow.project import Project
     from strataflow.tags.lint import problems, refused
+    from strataflow.tags.profile import outdated
     from strataflow.tags.seeds import read
 
-    rows = read(Project.locate())
-    found = problems(rows)
+    project = Project.locate()
+    rows = read(project)
+    found = [*problems(rows), *outdated(project, rows)]
     document = {
         "ok": not found,
         "command": "tags lint",
@@ -54,6 +56,36 @@ def lint_command(obj: dict[str, Any] | None) -> None:
     screen.result(document, lambda console: console.print(text, highlight=False, markup=False, soft_wrap=True))
     if found:
         raise click.exceptions.Exit(UsageError.exit_code)
+
+
+@tags_group.command(
+    "profile",
+    epilog="""\b
+Examples:
+  strataflow tags profile
+""",
+)
+@click.pass_obj
+def profile_command(obj: dict[str, Any] | None) -> None:
+    """Write the columns of the table customer_profile.
+
+    They follow the seed tag_dictionary; run it after a tag was added or renamed. Says whether anything changed.
+    """
+    from strataflow.project import Project
+    from strataflow.tags.lint import problems, refused
+    from strataflow.tags.profile import COLUMNS_FILE, columns, write
+    from strataflow.tags.seeds import read
+
+    project = Project.locate()
+    rows = read(project)
+    found = problems(rows)
+    if found:
+        raise refused(found)
+    changed, count = write(project, rows), len(columns(rows))
+    document = {"ok": True, "command": "tags profile", "file": COLUMNS_FILE, "columns": count, "changed": changed}
+    text = f"{COLUMNS_FILE}: {count} columns of tags, {'written' if changed else 'up to date'}."
+    screen: Screen = (obj or {}).get("screen") or Screen()
+    screen.result(document, lambda console: console.print(text, highlight=False, markup=False, soft_wrap=True))
 
 
 def _told(found: list[Problem]) -> str:

@@ -13,6 +13,7 @@ from itertools import combinations
 
 from strataflow.errors import UsageError
 from strataflow.project import Project
+from strataflow.tags.profile import outdated
 from strataflow.tags.seeds import Alias, Period, Problem, Rows, Tag, read
 from strataflow.tags.spelling import fold
 
@@ -25,7 +26,8 @@ def lint(project: Project) -> list[Problem]:
     Raises:
         UsageError: a seed is missing, is not UTF-8, or lacks a column.
     """
-    return problems(read(project))
+    rows = read(project)
+    return [*problems(rows), *outdated(project, rows)]
 
 
 def problems(rows: Rows) -> list[Problem]:

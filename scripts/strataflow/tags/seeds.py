@@ -62,6 +62,7 @@ class Tag:
     tag_group: str
     name_en: str
     name_zh: str
+    definition: str
     value_kind: str
     is_exclusive: bool
     is_mandatory: bool
@@ -225,8 +226,8 @@ def _tag(cells: _Cells) -> Tag:
     kind = cells.text("value_kind")
     if kind not in VALUE_KINDS:
         cells.problem("unreadable_cell", f"value_kind is {kind!r}", f"write {' or '.join(VALUE_KINDS)}")
-    for column in ("definition", "owner"):
-        cells.needed(column)
+    definition = cells.needed("definition")
+    cells.needed("owner")
     for column, language in (("name_en", "English"), ("name_zh", "Chinese")):
         if not cells.text(column):
             cells.problem("missing_name", f"the tag has no {language} name", f"fill {column}")
@@ -236,6 +237,7 @@ def _tag(cells: _Cells) -> Tag:
         tag_group=cells.key("tag_group"),
         name_en=cells.text("name_en"),
         name_zh=cells.text("name_zh"),
+        definition=definition,
         value_kind=kind,
         is_exclusive=cells.flag("is_exclusive"),
         is_mandatory=cells.flag("is_mandatory"),
