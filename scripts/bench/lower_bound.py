@@ -22,13 +22,22 @@ TABLES = {
     "segments_file": "customer_segments",
     "tags_file": "customer_tags",
     "explanations_file": "customer_explanations",
+    "profile_file": "customer_profile",
+    "coverage_file": "tag_coverage",
     "risk_file": "churn_risk",
     "value_file": "customer_lifetime_value",
     "cutoffs_file": "rfm_cutoffs",
     "card_file": "churn_model_card",
 }
 # Tables of the same rules on both sides. What a trained model decides can be compared only where none is in force.
-DEFINED_ALIKE = ("customer_segments", "customer_tags", "customer_explanations", "rfm_cutoffs")
+DEFINED_ALIKE = (
+    "customer_segments",
+    "customer_tags",
+    "customer_profile",
+    "tag_coverage",
+    "customer_explanations",
+    "rfm_cutoffs",
+)
 ALIKE_WITHOUT_MODEL = "churn_risk"
 OF_A_MODEL = {"customer_segments": "churn_probability"}
 

@@ -583,194 +583,321 @@ where interaction_date > date $day - window_days::integer
     and (referred_customer_id is not null or not names_referred_customer)
 group by customer_id, purpose, tag_id;
 
-copy (
-    with
-    said as (
-        select customer_id, tag_id, null::varchar as tag_value, agrees_with || ' is ' || agrees_value as evidence
-        from (
-            unpivot customer_segments
-            on rfm_class, ecommerce_stage, high_ticket_stage, activity_stage, value_tier
-            into name agrees_with value agrees_value
-        )
-        join dictionary using (agrees_with, agrees_value)
-
-        union all
-
-        select
-            customer_id,
-            case when lifetime_orders > 0 then 'has_ordered' else 'never_ordered' end,
-            null,
-            lifetime_orders || ' valid orders'
-        from customer_segments
-
-        union all
-
-        select
-            customer_id,
-            case
-                when coupon_orders >= 0.50 * frequency then 'coupon_lover'
-                when coupon_orders >= 0.10 * frequency then 'coupon_user'
-                else 'coupon_indifferent'
-            end,
-            null,
-            coupon_orders || ' of ' || frequency || ' orders in the window with a coupon; peers ' || coupon_percent || '%'
-        from customer_orders cross join peers
-        where frequency >= 3
-
-        union all
-
-        select
-            customer_id,
-            case
-                when points >= 1.5 * saved_points then 'price_sensitive'
-                when points <= 0.5 * saved_points then 'price_insensitive'
-                else 'price_average'
-            end,
-            null,
-            'saved ' || (points + 50) // 100 || '% of the list price by discounts and coupons; peers '
-            || (saved_points + 50) // 100 || '%'
-        from (
-            select *, (1000000 * saved)::bigint // (100 * (monetary + saved))::bigint as points
-            from customer_orders
-            where frequency >= 3 and monetary + saved > 0
-        )
-        cross join peers
-        where saved_points > 0
-
-        union all
-
-        select
-            customer_id,
-            case
-                when weekend_orders >= 0.50 * frequency then 'weekend_shopper'
-                when frequency - weekend_orders >= 0.90 * frequency then 'weekday_shopper'
-                else 'days_mixed'
-            end,
-            null,
-            weekend_orders || ' of ' || frequency || ' orders in the window on a weekend'
-        from customer_orders
-        where frequency >= 3
-
-        union all
-
-        select
-            customer_id,
-            case when in_band >= 0.50 * in_window then 'hours_' || hour_band else 'hours_mixed' end,
-            null,
-            in_band || ' of ' || in_window || ' orders in the window in the ' || hour_band
-        from (
-            select
-                customer_id,
-                hour_band,
-                in_band,
-                sum(in_band) over (partition by customer_id) as in_window,
-                row_number() over (partition by customer_id order by in_band desc, hour_band) as band_rank
-            from (
-                select customer_id, hour_band, sum(orders) as in_band
-                from habits join bands on order_hour = bands.hour
-                semi join (select customer_id from customer_orders where frequency >= 3) using (customer_id)
-                group by all
-            )
-        )
-        where band_rank = 1
-
-        union all
-
-        select customer_id, 'main_channel', channel, orders || ' of ' || in_window || ' orders in the window'
-        from channel_habits
-        where channel_rank = 1
-
-        union all
-
-        select
-            customer_id,
-            case when orders >= 0.80 * in_window then 'single_channel' else 'multi_channel' end,
-            null,
-            orders || ' of ' || in_window || ' orders in the window through ' || channel
-        from channel_habits
-        where channel_rank = 1 and in_window >= 3
-
-        union all
-
-        select
-            customer_id,
-            tag_id,
-            null,
-            times || ' times in ' || window_days || ' days (from ' || min_count || ' on), the last on ' || last_date
-        from counted_interactions
-        where purpose = 'tag' and times >= min_count
-
-        union all
-
-        select customer_id, tag_id, null, times || ' of ' || all_times || ' weighted lines and interactions in the window'
-        from (
-            select
-                *,
-                sum(times) over (partition by customer_id) as all_times,
-                row_number() over (partition by customer_id order by times desc, tag_id) as need_rank
-            from counted_interactions
-            where purpose = 'need'
-        )
-        where need_rank = 1 and all_times >= 5 and times >= 0.50 * all_times
-
-        union all
-
-        select customer_id, 'customer_' || lower(newest.type), null, 'given by the shop'
-        from attributes
-        where newest.type in ('2B', '2C')
-
-        union all
-
-        select
-            customer_id,
-            case when is_large and is_office then 'customer_2b' else 'customer_2c' end,
-            null,
-            'inferred, confidence 100%: mean order '
-            || (((100 * monetary)::bigint // frequency) * 0.01)::decimal(18, 2) || ', peers ' || order_value
-            || '; ' || office_orders || ' of ' || frequency || ' orders in office hours'
-        from (
-            select
-                *,
-                monetary >= 4 * order_value * frequency as is_large,
-                office_orders >= 0.80 * frequency as is_office
-            from customer_orders cross join peers
-            where frequency >= 2 and order_value > 0
-        )
-        anti join (select customer_id from attributes where newest.type in ('2B', '2C')) as given using (customer_id)
-        where is_large = is_office
-
-        union all
-
-        select customer_id, 'industry', newest.industry, 'given by the shop'
-        from attributes
-        where newest.industry is not null
-
-        union all
-
-        select customer_id, 'region', newest.region, 'given by the shop' from attributes where newest.region is not null
-
-        union all
-
-        select customer_id, 'source_channel', newest.channel, 'given by the shop'
-        from attributes
-        where newest.channel is not null
+create temp table tags as
+with
+said as (
+    select customer_id, tag_id, null::varchar as tag_value, agrees_with || ' is ' || agrees_value as evidence
+    from (
+        unpivot customer_segments
+        on rfm_class, ecommerce_stage, high_ticket_stage, activity_stage, value_tier
+        into name agrees_with value agrees_value
     )
+    join dictionary using (agrees_with, agrees_value)
+
+    union all
 
     select
         customer_id,
-        date $day as as_of_date,
+        case when lifetime_orders > 0 then 'has_ordered' else 'never_ordered' end,
+        null,
+        lifetime_orders || ' valid orders'
+    from customer_segments
+
+    union all
+
+    select
+        customer_id,
+        case
+            when coupon_orders >= 0.50 * frequency then 'coupon_lover'
+            when coupon_orders >= 0.10 * frequency then 'coupon_user'
+            else 'coupon_indifferent'
+        end,
+        null,
+        coupon_orders || ' of ' || frequency || ' orders in the window with a coupon; peers ' || coupon_percent || '%'
+    from customer_orders cross join peers
+    where frequency >= 3
+
+    union all
+
+    select
+        customer_id,
+        case
+            when points >= 1.5 * saved_points then 'price_sensitive'
+            when points <= 0.5 * saved_points then 'price_insensitive'
+            else 'price_average'
+        end,
+        null,
+        'saved ' || (points + 50) // 100 || '% of the list price by discounts and coupons; peers '
+        || (saved_points + 50) // 100 || '%'
+    from (
+        select *, (1000000 * saved)::bigint // (100 * (monetary + saved))::bigint as points
+        from customer_orders
+        where frequency >= 3 and monetary + saved > 0
+    )
+    cross join peers
+    where saved_points > 0
+
+    union all
+
+    select
+        customer_id,
+        case
+            when weekend_orders >= 0.50 * frequency then 'weekend_shopper'
+            when frequency - weekend_orders >= 0.90 * frequency then 'weekday_shopper'
+            else 'days_mixed'
+        end,
+        null,
+        weekend_orders || ' of ' || frequency || ' orders in the window on a weekend'
+    from customer_orders
+    where frequency >= 3
+
+    union all
+
+    select
+        customer_id,
+        case when in_band >= 0.50 * in_window then 'hours_' || hour_band else 'hours_mixed' end,
+        null,
+        in_band || ' of ' || in_window || ' orders in the window in the ' || hour_band
+    from (
+        select
+            customer_id,
+            hour_band,
+            in_band,
+            sum(in_band) over (partition by customer_id) as in_window,
+            row_number() over (partition by customer_id order by in_band desc, hour_band) as band_rank
+        from (
+            select customer_id, hour_band, sum(orders) as in_band
+            from habits join bands on order_hour = bands.hour
+            semi join (select customer_id from customer_orders where frequency >= 3) using (customer_id)
+            group by all
+        )
+    )
+    where band_rank = 1
+
+    union all
+
+    select customer_id, 'main_channel', channel, orders || ' of ' || in_window || ' orders in the window'
+    from channel_habits
+    where channel_rank = 1
+
+    union all
+
+    select
+        customer_id,
+        case when orders >= 0.80 * in_window then 'single_channel' else 'multi_channel' end,
+        null,
+        orders || ' of ' || in_window || ' orders in the window through ' || channel
+    from channel_habits
+    where channel_rank = 1 and in_window >= 3
+
+    union all
+
+    select
+        customer_id,
         tag_id,
-        dictionary.tag_group,
-        tag_value,
-        'automatic' as source,
-        evidence,
-        null::date as since_date,
-        null::varchar as tagged_by,
-        null::varchar as reason,
-        null::date as expires_at
-    from said join dictionary using (tag_id)
-    order by customer_id, tag_id
-) to $tags_file (format parquet, compression zstd);
+        null,
+        times || ' times in ' || window_days || ' days (from ' || min_count || ' on), the last on ' || last_date
+    from counted_interactions
+    where purpose = 'tag' and times >= min_count
+
+    union all
+
+    select customer_id, tag_id, null, times || ' of ' || all_times || ' weighted lines and interactions in the window'
+    from (
+        select
+            *,
+            sum(times) over (partition by customer_id) as all_times,
+            row_number() over (partition by customer_id order by times desc, tag_id) as need_rank
+        from counted_interactions
+        where purpose = 'need'
+    )
+    where need_rank = 1 and all_times >= 5 and times >= 0.50 * all_times
+
+    union all
+
+    select customer_id, 'customer_' || lower(newest.type), null, 'given by the shop'
+    from attributes
+    where newest.type in ('2B', '2C')
+
+    union all
+
+    select
+        customer_id,
+        case when is_large and is_office then 'customer_2b' else 'customer_2c' end,
+        null,
+        'inferred, confidence 100%: mean order '
+        || (((100 * monetary)::bigint // frequency) * 0.01)::decimal(18, 2) || ', peers ' || order_value
+        || '; ' || office_orders || ' of ' || frequency || ' orders in office hours'
+    from (
+        select
+            *,
+            monetary >= 4 * order_value * frequency as is_large,
+            office_orders >= 0.80 * frequency as is_office
+        from customer_orders cross join peers
+        where frequency >= 2 and order_value > 0
+    )
+    anti join (select customer_id from attributes where newest.type in ('2B', '2C')) as given using (customer_id)
+    where is_large = is_office
+
+    union all
+
+    select customer_id, 'industry', newest.industry, 'given by the shop'
+    from attributes
+    where newest.industry is not null
+
+    union all
+
+    select customer_id, 'region', newest.region, 'given by the shop' from attributes where newest.region is not null
+
+    union all
+
+    select customer_id, 'source_channel', newest.channel, 'given by the shop'
+    from attributes
+    where newest.channel is not null
+)
+
+select
+    customer_id,
+    date $day as as_of_date,
+    tag_id,
+    dictionary.tag_group,
+    tag_value,
+    'automatic' as source,
+    evidence,
+    null::date as since_date,
+    null::varchar as tagged_by,
+    null::varchar as reason,
+    null::date as expires_at
+from said join dictionary using (tag_id);
+
+copy (from tags order by customer_id, tag_id)
+to $tags_file (format parquet, compression zstd);
+
+create temp table profile as
+with
+further as (
+    select
+        customer_id,
+        max(tag_id) filter (tag_group = 'coupon_sensitivity') as coupon_sensitivity,
+        max(tag_id) filter (tag_group = 'active_hours') as active_hours,
+        max(tag_value) filter (tag_id = 'main_channel') as main_channel,
+        max(tag_id) filter (tag_group = 'customer_type') as customer_type,
+        max(tag_id) filter (tag_group = 'price_sensitivity') as price_sensitivity,
+        max(tag_id) filter (tag_group = 'active_days') as active_days,
+        max(tag_id) filter (tag_group = 'channel_habit') as channel_habit,
+        max(tag_id) filter (tag_group = 'need_type') as need_type,
+        count(*) filter (tag_id = 'form_filler') as form_filler,
+        count(*) filter (tag_id = 'article_reader') as article_reader,
+        count(*) filter (tag_id = 'campaign_participant') as campaign_participant,
+        count(*) filter (tag_id = 'enquirer') as enquirer,
+        count(*) filter (tag_id = 'reviewer') as reviewer,
+        count(*) filter (tag_id = 'sharer') as sharer,
+        count(*) filter (tag_id = 'inviter') as inviter,
+        count(*) filter (tag_id = 'referrer') as referrer
+    from tags
+    where tag_group not in (
+        'rfm_class', 'order_status', 'purchase_count', 'high_ticket_stage', 'activity_stage', 'value_tier', 'region',
+        'source_channel', 'industry'
+    )
+    group by customer_id
+)
+
+select
+    customer_id,
+    date $day as as_of_date,
+    'rfm_' || rfm_class as rfm_class,
+    case when lifetime_orders > 0 then 'has_ordered' else 'never_ordered' end as order_status,
+    case ecommerce_stage
+        when 'first_purchase' then 'first_time_buyer'
+        when 'repeat' then 'repeat_buyer'
+        when 'super' then 'super_buyer'
+    end as purchase_count,
+    'high_ticket_' || high_ticket_stage as high_ticket_stage,
+    'activity_' || activity_stage as activity_stage,
+    'value_' || value_tier as value_tier,
+    coupon_sensitivity,
+    active_hours,
+    null::varchar as favourite_category,
+    main_channel,
+    newest.channel as source_channel,
+    newest.region,
+    newest.industry,
+    null::varchar as age_band,
+    null::varchar as income_band,
+    null::varchar as household_size,
+    null::varchar as marital_status,
+    false as is_parent,
+    null::varchar as membership_level,
+    null::varchar as membership,
+    null::varchar as package,
+    false as is_membership_ending,
+    false as is_package_ending,
+    customer_type,
+    price_sensitivity,
+    active_days,
+    null::varchar as rising_category,
+    channel_habit,
+    need_type,
+    coalesce(form_filler, 0) > 0 as is_form_filler,
+    coalesce(article_reader, 0) > 0 as is_article_reader,
+    coalesce(campaign_participant, 0) > 0 as is_campaign_participant,
+    coalesce(enquirer, 0) > 0 as is_enquirer,
+    coalesce(reviewer, 0) > 0 as is_reviewer,
+    coalesce(sharer, 0) > 0 as is_sharer,
+    coalesce(inviter, 0) > 0 as is_inviter,
+    coalesce(referrer, 0) > 0 as is_referrer
+from customer_segments
+left join attributes using (customer_id)
+left join further using (customer_id);
+
+copy (from profile order by customer_id)
+to $profile_file (format parquet, compression zstd);
+
+copy (
+    with
+    everybody as (select count(*) as customers from customer_segments),
+
+    by_tag as (
+        select dictionary.tag_id, tag_group, is_exclusive, name_en, name_zh, coalesce(customers, 0) as customers
+        from dictionary
+        left join (select tag_id, count(*) as customers from tags group by tag_id) as given using (tag_id)
+    ),
+
+    counted as (
+        select 'tag' as level, tag_id as subject, tag_group, name_en, name_zh, customers from by_tag
+        union all
+        select 'group', tag_group, tag_group, null, null, sum(customers) from by_tag where is_exclusive group by tag_group
+        union all
+        select 'group', tag_group, tag_group, null, null, count(distinct customer_id)
+        from (select distinct tag_group from dictionary where not is_exclusive) as several
+        left join tags using (tag_group)
+        group by tag_group
+        union all
+        select 'optional', 'any', null, null, null, count(*)
+        from profile
+        where coalesce(
+            purchase_count, coupon_sensitivity, active_hours, main_channel, source_channel, region, industry, customer_type,
+            price_sensitivity, active_days, channel_habit, need_type
+        ) is not null
+        or is_form_filler or is_article_reader or is_campaign_participant or is_enquirer
+        or is_reviewer or is_sharer or is_inviter or is_referrer
+    )
+
+    select
+        date $day as as_of_date,
+        level,
+        subject,
+        tag_group,
+        name_en,
+        name_zh,
+        counted.customers::bigint as customers,
+        ((1000000 * counted.customers) // everybody.customers * 0.000001)::decimal(9, 6) as share,
+        (everybody.customers - counted.customers)::bigint as untagged_customers,
+        ((1000000 * (everybody.customers - counted.customers)) // everybody.customers * 0.000001)::decimal(9, 6)
+            as untagged_share
+    from counted cross join everybody
+    order by level, subject
+) to $coverage_file (format parquet, compression zstd);
 
 copy (
     with

@@ -21,8 +21,8 @@ from strataflow.tags.seeds import Problem, Rows, Tag, read
 COLUMNS_FILE = "dbt_project/models/marts/_customer_profile__columns.yml"
 COMMAND = "strataflow tags profile"
 
-_HEAD = f"""\
-# Written by `{COMMAND}` from seeds/tag_dictionary.csv; edits here are lost.
+_HEAD = """\
+# Written by `strataflow tags profile` from seeds/tag_dictionary.csv; edits here are lost.
 version: 2
 
 models:
@@ -31,16 +31,22 @@ models:
       What the tags say of every customer, as a column per exclusive group and one per other tag; the evidence is in
       customer_tags. One row per customer.
     config:
-      contract: {{enforced: true}}
-      meta: {{published: true, key: [customer_id], zh: 标签描绘的每位客户：每个互斥组一列，其余每个标签一列；依据见 customer_tags。每位客户一行。}}
+      contract: {enforced: true}
+      meta:
+        published: true
+        key: [customer_id]
+        zh: 标签描绘的每位客户：每个互斥组一列，其余每个标签一列；依据见 customer_tags。每位客户一行。
     columns:
       - name: customer_id
         data_type: varchar
         description: The customer's id.
-        config: {{meta: {{zh: 客户编号。}}}}
-        constraints: [{{type: not_null}}]
+        config: {meta: {zh: 客户编号。}}
+        constraints: [{type: not_null}]
         data_tests: [unique]
-      - {{name: as_of_date, data_type: date, description: The day the row speaks of., config: {{meta: {{zh: 本行数据所截至的日期。}}}}}}
+      - name: as_of_date
+        data_type: date
+        description: The day the row speaks of.
+        config: {meta: {zh: 本行数据所截至的日期。}}
 """
 
 
@@ -113,7 +119,8 @@ def _columns(rows: Rows) -> Iterator[Column]:
             yield Column(group, holds, tuple(tags))
         else:
             for tag in tags:
-                yield Column(tag.tag_id, "value", (tag,)) if tag.value_kind == "value" else Column(f"is_{tag.tag_id}", "flag", (tag,))
+                holds = "value" if tag.value_kind == "value" else "flag"
+                yield Column(tag.tag_id if holds == "value" else f"is_{tag.tag_id}", holds, (tag,))
 
 
 def text(rows: Rows) -> str:
