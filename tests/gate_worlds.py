@@ -164,6 +164,7 @@ def make_build(home: Home, as_of: date = DAY, build_id: str = "b1") -> Build:
         _make_segments(build, as_of)
         _make_tags(build, as_of)
         _make_manual_tags(build, home, as_of)
+        _make_coverage(build, as_of)
         _make_lists(build, as_of)
         days = [day for (day,) in build.execute("select distinct received_date from orders order by all").fetchall()]
         for day in days:
@@ -262,6 +263,26 @@ def _make_tags(build: duckdb.DuckDBPyConnection, as_of: date) -> None:
             'automatic' as source, 'orders counted' as evidence, null::date as since_date,
             null::varchar as tagged_by, null::varchar as reason, null::date as expires_at
         from said join tag_dictionary using (tag_id)
+        """
+    )
+
+
+def _make_coverage(build: duckdb.DuckDBPyConnection, as_of: date) -> None:
+    build.execute(
+        f"""
+        create table tag_coverage as
+        with reached as (
+            select 'tag' as level, tag_id as subject, any_value(tag_group) as tag_group, count(*) as customers
+            from customer_tags group by tag_id
+            union all
+            select 'group', tag_group, tag_group, count(distinct customer_id) from customer_tags group by tag_group
+            union all
+            select 'optional', 'any', null, count(distinct customer_id) from customer_tags
+            where tag_group in ('purchase_count', 'main_channel', 'active_hours')
+        )
+        select
+            *, date '{as_of}' as as_of_date, (select count(*) from customer_segments) - customers as untagged_customers
+        from reached
         """
     )
 

@@ -142,6 +142,8 @@ def test_each_day_is_handed_on_with_its_key(after):
         "tag_review_queue",
         "tag_conflicts",
         "customer_explanations",
+        "customer_profile",
+        "tag_coverage",
         "churn_risk",
         "customer_lifetime_value",
         "rfm_cutoffs",

@@ -18,6 +18,8 @@ PUBLISHED = {
     "tag_review_queue",
     "tag_conflicts",
     "customer_explanations",
+    "customer_profile",
+    "tag_coverage",
     "churn_risk",
     "customer_lifetime_value",
     "rfm_cutoffs",

@@ -14,6 +14,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -22,8 +23,8 @@ from strataflow.errors import UsageError
 from strataflow.home import Home
 from strataflow.project import Project
 from strataflow.sources import Shop
-from strataflow.tags import Vocabulary, fold, lint
-from strataflow.tags.seeds import ALIAS_COLUMNS, TAG_COLUMNS
+from strataflow.tags import Vocabulary, fold, lint, profile
+from strataflow.tags.seeds import ALIAS_COLUMNS, TAG_COLUMNS, read
 
 DAY = date(2026, 11, 22)
 DICTIONARY, ALIASES = "dbt_project/seeds/tag_dictionary.csv", "dbt_project/seeds/tag_aliases.csv"
@@ -425,7 +426,7 @@ def test_every_rule_in_the_docs_has_a_planted_fault_and_every_fault_a_rule_in_th
     page = Path(__file__).parents[1].joinpath("docs", "tags.md").read_text(encoding="utf-8")
     table = page.partition("## The lint")[2].partition("| rule |")[2]
     documented = {rule for row in table.splitlines()[2:] for rule in re.findall(r"`(\w+)`", row.split("|")[1])}
-    planted = {rule for rule, *_ in (*DICTIONARY_FAULTS, *ALIAS_FAULTS)} | {"unreadable_row"}
+    planted = {rule for rule, *_ in (*DICTIONARY_FAULTS, *ALIAS_FAULTS)} | {"unreadable_row", "profile_outdated"}
     assert documented == planted
 
 
@@ -523,6 +524,35 @@ def test_a_rule_for_a_tag_that_the_dictionary_lacks_is_named(tmp_path):
     rules = project.dbt / "seeds" / "interaction_tags.csv"
     rules.write_text("tag_id,kind,window_days\nvip,shared,30\nno_such_tag,shared,30\n", encoding="utf-8")
     assert found(project) == [("unknown_tag", "dbt_project/seeds/interaction_tags.csv", 3)]
+
+
+def test_the_columns_of_the_profile_follow_the_dictionary(tmp_path):
+    """A group whose tags exclude each other is a column, as is any other tag; a file out of date is named and mended."""
+    project = write(tmp_path, [SOUND[tag_id] | {"is_exclusive": "true"} for tag_id in SOUND], [])
+    marts = project.dbt / "models" / "marts"
+    marts.mkdir(parents=True)
+    assert found(project) == []
+    (marts / "customer_profile.sql").touch()
+    assert found(project) == [("profile_outdated", profile.COLUMNS_FILE, 1)]
+    with pytest.raises(UsageError, match="strataflow tags profile"):
+        profile.refuse_outdated(project)
+    assert profile.write(project, read(project))
+    assert found(project) == []
+    assert not profile.write(project, read(project))
+    profile.refuse_outdated(project)
+
+    flags = {"tag_group": "loose", "is_exclusive": "false"}
+    loose = [tag("fan", "Fan", "粉丝") | flags, tag("age", "Age", "年龄") | flags | {"value_kind": "value"}]
+    rows = read(write(tmp_path, [*(SOUND[tag_id] | {"is_exclusive": "true"} for tag_id in SOUND), *loose], []))
+    groups = list(dict.fromkeys(row["tag_group"] for row in SOUND.values()))
+    assert found(project) == [("profile_outdated", profile.COLUMNS_FILE, 1)]
+    assert [column.name for column in profile.columns(rows)] == [*groups, "is_fan", "age"]
+    (model,) = yaml.safe_load(profile.text(rows))["models"]
+    told = {column["name"]: column for column in model["columns"]}
+    assert list(told) == ["customer_id", "as_of_date", *groups, "is_fan", "age"]
+    assert (told["is_fan"]["data_type"], told["age"]["data_type"]) == ("boolean", "varchar")
+    assert "Fan" in told["is_fan"]["description"]
+    assert "粉丝" in told["is_fan"]["config"]["meta"]["zh"]
 
 
 def test_a_build_with_a_word_for_two_tags_does_not_begin(tmp_path):

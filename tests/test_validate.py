@@ -219,6 +219,11 @@ SPOILED = {
     ),
     "unknown_texts_are_in_the_review_queue": "update tag_review_queue set times = 1",
     "tags_that_lost_say_to_what": "delete from tag_conflicts where source = 'manual'",
+    "groups_reach_whom_their_tags_reach": (
+        "update tag_coverage set customers = customers - 1, untagged_customers = untagged_customers + 1 "
+        "where level = 'group' and subject = 'order_status'"
+    ),
+    "coverage_counts_every_customer": "update tag_coverage set untagged_customers = 0 where level = 'optional'",
 }
 SHARES = {"class_shares_are_stable", "class_shares_do_not_jump"}
 

@@ -79,6 +79,8 @@ PUBLISHED = tuple(
         "tag_review_queue",
         "tag_conflicts",
         "customer_explanations",
+        "customer_profile",
+        "tag_coverage",
         "churn_risk",
         "customer_lifetime_value",
         "rfm_cutoffs",

@@ -21,10 +21,10 @@ tags as (
 codes as (
 
     select
-        tag_id,
-        slot,
+        coded.tag_id,
+        coded.slot,
         {% for sum in range(1, sums + 1) %}
-        cast(sum_{{ sum }} as bigint) as sum_{{ sum }}{{ ',' if not loop.last }}
+        cast(coded.sum_{{ sum }} as bigint) as sum_{{ sum }}{{ ',' if not loop.last }}
         {% endfor %}
     from (
         values
