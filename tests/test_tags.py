@@ -527,7 +527,7 @@ def test_a_rule_for_a_tag_that_the_dictionary_lacks_is_named(tmp_path):
 
 
 def test_the_columns_of_the_profile_follow_the_dictionary(tmp_path):
-    """A group whose tags exclude each other is a column, as is any other tag; a file out of date is named and mended."""
+    """A group whose tags exclude each other is a column, as is any other tag; what is outdated is named."""
     project = write(tmp_path, [SOUND[tag_id] | {"is_exclusive": "true"} for tag_id in SOUND], [])
     marts = project.dbt / "models" / "marts"
     marts.mkdir(parents=True)
