@@ -254,6 +254,20 @@ def test_customers_are_forgotten_on_all_days(shop):
     assert shop.days() == {before(1): 38, DAY: 38}
 
 
+def test_the_logs_of_runs_follow_and_a_run_that_has_ended_since_says_so(shop):
+    shop.publish(0)
+    log = runlog.RunLog.start(shop.home, "run", DAY, {})
+    with log.closing():
+        with log.step("publish") as step:
+            step.rows, step.detail = 162, {"version": "v"}
+        shop.follow()
+        assert shop.rows("select outcome, version from CURRENT.runs") == [("running", "v")]
+    shop.follow()
+    assert shop.rows("select outcome, ended_at is not null from CURRENT.runs", READER) == [("ok", True)]
+    (step,) = shop.rows("select step, rows, outcome, peak_memory_bytes > 0 from CURRENT.run_steps", READER)
+    assert step == ("publish", 162, "ok", True)
+
+
 def test_another_shop_is_not_mixed_in(shop, tmp_path):
     shop.publish(0)
     shop.follow()
@@ -407,9 +421,9 @@ def test_readers_see_the_views_and_nothing_below_them(shop):
         "select table_schema || '.' || table_name from information_schema.views "
         f"where table_schema in ('{shop.layout.schema}', '{shop.layout.history}')"
     )
-    assert len(views) == 2 * (len(PUBLISHED) + 1)
+    assert len(views) == 2 * (len(PUBLISHED) + 1) + 2
     for (view,) in views:
-        assert shop.rows(f"select count(*) from {view}", READER)[0][0] > 0
+        assert shop.rows(f"select count(*) from {view}", READER)[0][0] > 0 or ".run" in view
     for sql in (
         "select * from STORE.customer_segments_v1",
         f"select * from STORE.{partition_name('customer_segments', 1, DAY)}",

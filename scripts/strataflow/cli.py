@@ -707,6 +707,35 @@ def status(obj: dict[str, Any], day: date | None, home: Path | None, sources: Pa
     _screen(obj).result({"ok": True, "command": "status", **state}, lambda console: state_of.render(state, console))
 
 
+@cli.command(
+    epilog="""\b
+Examples:
+  strataflow runs --limit 50                            rows, seconds, peak memory, gates and versions per step
+  strataflow runs --output logs                         all runs as logs/runs.parquet and logs/run_steps.parquet
+"""
+)
+@click.option("--date", "day", type=Day(), help="Only runs for this day.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="The last so many.")
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Write all runs there as Parquet.")
+@location
+@shared
+@click.pass_obj
+def runs(obj: dict[str, Any], day: date | None, limit: int, output: Path | None, home: Path | None, **_: Any) -> None:
+    """Tell what was run, step by step, and how it ended.
+
+    From the logs below runs/; takes no lock and changes nothing.
+    """
+    from strataflow import runs as logs
+    from strataflow.home import Home
+
+    at = Home.at(home)
+    found, written = logs.latest(at, limit, day), logs.write(at, output) if output else []
+    document = {"ok": True, "command": "runs", "runs": found, "files": [str(path) for path in written]}
+    _screen(obj).result(document, lambda console: logs.render(found, console))
+    for path in written:
+        _screen(obj).say(str(path))
+
+
 @cli.command()
 @click.option("--date", "day", type=Day(), help="The published day.  [default: what published/current shows]")
 @location

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from strataflow import runlog, summary
+from strataflow import runs, summary
 from strataflow.publish import current_version, published_days, read_manifest, version_of
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def collect(home: Home, sources: Sources | None = None, day: date | None = None)
         "published": published,
         "missing": [*_refused(home), *_missing(landed, last_day, published, sources)],
         "next_day": _next_day(last_day, sources),
-        "runs": _runs(home, day)[-RECENT:],
+        "runs": runs.latest(home, RECENT, day),
     }
 
 
@@ -74,7 +74,7 @@ def render(state: dict[str, Any], console: Console) -> None:
     if state["gates"]:
         summary.print_gates(state["gates"], console, f"Gates of {state['gates_of']}")
     if state["runs"]:
-        _print_runs(state["runs"], console)
+        runs.render(state["runs"], console, "Last runs")
     console.print("\n[bold]Missing[/]")
     for lack in state["missing"]:
         console.print(f"  {lack['what']}\n    {lack['todo']}", highlight=False, soft_wrap=True)
@@ -205,15 +205,6 @@ def _next_day(last_day: date | None, sources: Sources | None) -> dict[str, Any] 
     }
 
 
-def _runs(home: Home, day: date | None) -> list[dict[str, Any]]:
-    """Recorded runs; one that says ``running`` although its process is gone was killed."""
-    records = runlog.records(home, day)
-    for record in records:
-        if record["outcome"] == "running" and not runlog.is_alive(record):
-            record["outcome"] = "killed"
-    return records
-
-
 def _is_writing(home: Home) -> bool:
     """Whether a process holds the writer's lock, asked without waiting and without creating anything."""
     path = home.root / ".writer.lock"
@@ -266,27 +257,6 @@ def _print_builds(builds: list[dict[str, Any]], console: Console) -> None:
         table.add_column(column)
     for build in builds:
         table.add_row(build["as_of"], build["known_at"], build["build_id"], build["code_version"])
-    console.print(table)
-
-
-def _print_runs(runs: list[dict[str, Any]], console: Console) -> None:
-    table = summary.table("Last runs")
-    for column in ("day", "run", "command", "started (UTC)", "outcome"):
-        table.add_column(column)
-    table.add_column("seconds", justify="right")
-    table.add_column("steps")
-    for record in runs:
-        steps = [f"{step['name']} {step['seconds']:.1f} s" for step in record["steps"]]
-        steps += [f"in {record['step']}"] if record["step"] else []
-        table.add_row(
-            record["as_of"],
-            str(record["run"]),
-            record["command"],
-            record["started_at"][:19].replace("T", " "),
-            record["outcome"],
-            f"{record['seconds']:.1f}" if record["seconds"] else "",
-            ", ".join(steps),
-        )
     console.print(table)
 
 

@@ -179,6 +179,7 @@ class _Following:
             self._point()
             self.session.commit()
             changed = True
+        load.follow_runs(self.session, self.layout, self.home)
         dropped, notes = self._drop_deprecated()
         notes += self._drop_partitions(dsn)
         return Followed(

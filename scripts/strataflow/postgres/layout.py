@@ -76,11 +76,14 @@ class Layout:
         schemas = [f"create schema if not exists {quoted(schema)} authorization {WRITER}" for schema in self.schemas]
         return [*roles, f"grant {WRITER} to current_user", *schemas]
 
-    def notes(self) -> list[str]:
-        """The writer's own tables, the two views on them, and what readers may do: ``notes.sql``."""
-        template = Template((Path(__file__).parent / "notes.sql").read_text(encoding="utf-8"))
+    def script(self, name: str) -> list[str]:
+        """The statements of a SQL file of this package, for these schemas.
+
+        ``notes.sql`` makes the writer's own tables, ``runs.sql`` those that follow the logs of runs.
+        """
+        template = Template((Path(__file__).parent / name).read_text(encoding="utf-8"))
         names = {"current": self.schema, "history": self.history, "store": self.store}
-        script = template.substitute({name: quoted(schema) for name, schema in names.items()} | {"reader": READER})
+        script = template.substitute({key: quoted(schema) for key, schema in names.items()} | {"reader": READER})
         return [statement for statement in script.split(";\n") if statement.strip()]
 
 

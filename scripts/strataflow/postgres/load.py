@@ -16,6 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from strataflow import runs
 from strataflow.errors import StepFailed
 from strataflow.export import literal, quoted
 from strataflow.postgres.contract import DAY_COLUMN, Contract, offered
@@ -25,11 +26,15 @@ from strataflow.publish import day_of, read_manifest
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from strataflow.home import Home
     from strataflow.postgres.session import Session
 
 BATCH_ROWS = 65_536
 SECONDS_FOR_OLD_PLANS = 10.0
 MEMORY_FOR_INDEXES = "256MB"
+
+# A log is written anew until its run has ended; the last ones are copied again.
+SECONDS_A_RUN_MAY_TAKE = 2 * 86_400
 EXACT = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "DECIMAL")
 
 
@@ -64,7 +69,7 @@ class Day:
             offers.append(offered(table, schema, told.get(table, {}), entry["key"], day, is_partitioned=True))
         with _references(version) as connection:
             for table in sorted(set(told) - set(manifest["tables"])):
-                schema = connection.execute(f"from {quoted(table)} limit 0").to_arrow_table().schema
+                schema = connection.sql(f"from {quoted(table)} limit 0").to_arrow_table().schema
                 offers.append(offered(table, schema, told[table], told[table]["key"], day, is_partitioned=False))
         return cls(version, manifest, tuple(offers))
 
@@ -78,7 +83,7 @@ class Day:
                 yield _with_day(file.schema_arrow, file.iter_batches(BATCH_ROWS), self.date)
         else:
             with _references(self.path) as connection:
-                found = connection.execute(f"from {quoted(contract.table)}").to_arrow_table()
+                found = connection.sql(f"from {quoted(contract.table)}").to_arrow_table()
                 yield _with_day(found.schema, iter(found.to_batches()), self.date)
 
 
@@ -144,6 +149,20 @@ def copy_day(session: Session, layout: Layout, day: Day, contracts: dict[str, Co
         + ", ".join(f"({on}, {literal(table)}, {contracts[table].version}, {count})" for table, count in rows.items()),
     )
     return sum(rows.values())
+
+
+def follow_runs(session: Session, layout: Layout, home: Home) -> None:
+    """Bring the logs of runs in line: those written since shortly before the last one that is there; commits."""
+    newest = session.value(f"select extract(epoch from max(started_at))::float8 from {layout.note('runs')}")
+    with runs.opened(home, newest - SECONDS_A_RUN_MAY_TAKE if newest else None) as connection:
+        for table in runs.KEYS:
+            found = connection.sql(f"from {table}").to_arrow_table()
+            keys = set(zip(found["as_of_date"].to_pylist(), found["run"].to_pylist(), strict=True))
+            if keys:
+                named = ", ".join(f"({literal(day)}, {run})" for day, run in sorted(keys))
+                session.run(f"delete from {layout.note(table)} where (as_of_date, run) in ({named})")
+                session.copy(layout.store, table, found.to_reader())
+    session.commit()
 
 
 def partitions(session: Session, layout: Layout) -> dict[str, tuple[str, bool]]:

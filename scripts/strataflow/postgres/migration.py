@@ -41,8 +41,9 @@ def prepare(session: Session, layout: Layout) -> None:
     if found < len(layout.schemas):
         session.run(*layout.preparation())
     session.run(f"set role {WRITER}")
-    if session.value(f"select to_regclass({literal(layout.note('versions'))})::text") is None:
-        session.run(*layout.notes())
+    for table, script in (("versions", "notes.sql"), ("runs", "runs.sql")):
+        if session.value(f"select to_regclass({literal(layout.note(table))})::text") is None:
+            session.run(*layout.script(script))
     session.commit()
 
 
