@@ -41,7 +41,6 @@ from strataflow.home import Home
 from strataflow.publish import version_of
 from strataflow.report import facts, history, landings, words, write_report
 from strataflow.report.page import safe_json
-from strataflow.report.sections.value import _reasons
 
 HORIZON = 90
 
@@ -658,7 +657,7 @@ def test_a_column_of_money_looks_alike(values, shown):
     ],
 )
 def test_reasons_speak_both_languages(reasons, english, chinese):
-    assert _reasons(reasons) == words.Both(english, chinese)
+    assert words.reasons(reasons) == words.Both(english, chinese)
 
 
 # ---------------------------------------------------------------- what was received

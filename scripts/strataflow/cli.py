@@ -762,6 +762,34 @@ def summary(obj: dict[str, Any], day: date | None, home: Path | None, **_: Any) 
     _screen(obj).result({"ok": True, "command": "summary", **document}, lambda console: told.render(document, console))
 
 
+@cli.command(
+    epilog="""\b
+Examples:
+  strataflow explain c0000007
+  strataflow explain c0000007 --date 2017-12-31 --lang zh
+  strataflow explain c0000007 --json
+"""
+)
+@click.argument("customer")
+@click.option("--date", "day", type=Day(), help="The published day.  [default: what published/current shows]")
+@click.option("--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True, help="Language.")
+@location
+@shared
+@click.pass_obj
+def explain(obj: dict[str, Any], customer: str, day: date | None, lang: str, home: Path | None, **_: Any) -> None:
+    """Tell why a customer is where they are.
+
+    Class, tier and stages with the numbers and cut-offs that decided, how far the next ones are, every
+    tag with its evidence or author, tags that lost and why, what to expect. Reads what is published.
+    """
+    from strataflow import explain as explaining
+    from strataflow.home import Home
+
+    found = explaining.explain(Home.at(home), customer, day)
+    document = {"ok": True, "command": "explain", **found, "sentences": explaining.sentences(found, lang)}
+    _screen(obj).result(document, lambda console: explaining.render(found, console, lang))
+
+
 @cli.group()
 @shared
 def sources() -> None:

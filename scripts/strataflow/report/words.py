@@ -7,6 +7,7 @@ the language can mend them without reading Python.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -80,6 +81,23 @@ def say_if_known(group: str, key: str) -> Both:
     """The text of ``group.key``, else the key itself with blanks for underscores (an analyst's own word)."""
     words = str(key).replace("_", " ")
     return texts().get(f"{group}.{key}", Both(words, words))
+
+
+def reasons(text: str | None) -> Both:
+    """``code: words; code: words``, as churn_risk has them; words of a code that is not known stay as they are."""
+    found = [reason.partition(": ")[::2] for reason in (text or "").split("; ") if reason]
+    if not found:
+        return Both(NOTHING, NOTHING)
+    return joined([_reason(code, words) for code, words in found], "; ", "；")
+
+
+def _reason(code: str, words: str) -> Both:
+    numbers = dict(zip(("first", "second"), re.findall(r"\d[\d.,]*\d|\d", words), strict=False))
+    try:
+        return say(f"reason_words.{code}", words=words, **numbers)
+    except KeyError:
+        name = say_if_known("reasons", code)
+        return Both(*(f"{name.within(each)}: {words}" if words else name.within(each) for each in LANGUAGES))
 
 
 def _filled(text: str, language: str, values: Mapping[str, object]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
 
 from strataflow.report import charts, facts, history
@@ -14,12 +13,11 @@ from strataflow.report.words import (
     amounts,
     count,
     day,
-    joined,
     money,
     name_of,
     percent,
+    reasons,
     say,
-    say_if_known,
     share,
     short_day,
 )  # fmt: skip
@@ -136,7 +134,7 @@ def _at_risk(subject: Subject) -> list[Part]:
             row["customer_id"],
             Both(row["name_en"] or row["rfm_class"], row["name_zh"] or row["rfm_class"]),
             short_day(row["last_order_date"]),
-            _reasons(row["reasons"]),
+            reasons(row["reasons"]),
             Both(row["suggested_action"] or NOTHING, row["suggested_action_zh"] or row["suggested_action"] or NOTHING),
             percent(row["churn_probability"]),
             revenue[place],
@@ -146,20 +144,3 @@ def _at_risk(subject: Subject) -> list[Part]:
     ]
     columns = subject.columns("customer class last_order why action", "probability monetary loss")
     return [Table("at_risk", say("tables.at_risk"), columns, rows, say("tables.at_risk_note"))]
-
-
-def _reasons(text: str | None) -> Both:
-    """``code: words; code: words`` in both languages; words of a code that is not known stay as they are."""
-    found = [reason.partition(": ")[::2] for reason in (text or "").split("; ") if reason]
-    if not found:
-        return Both(NOTHING, NOTHING)
-    return joined([_reason(code, words) for code, words in found], "; ", "；")
-
-
-def _reason(code: str, words: str) -> Both:
-    numbers = dict(zip(("first", "second"), re.findall(r"\d[\d.,]*\d|\d", words), strict=False))
-    try:
-        return say(f"reason_words.{code}", words=words, **numbers)
-    except KeyError:
-        name = say_if_known("reasons", code)
-        return Both(*(f"{name.within(each)}: {words}" if words else name.within(each) for each in ("en", "zh")))
