@@ -152,6 +152,8 @@ def test_each_day_is_handed_on_with_its_key(after):
         "hook_products",
         "product_affinities",
         "next_best_products",
+        "referral_metrics",
+        "advocates",
     }
     assert keys == dict.fromkeys({"lake_orders", "lake_interactions"} | tables, days)
 

@@ -28,6 +28,8 @@ PUBLISHED = {
     "hook_products",
     "product_affinities",
     "next_best_products",
+    "referral_metrics",
+    "advocates",
 }
 WRITERS = {
     "ingest_orders": {"land"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import shutil
 from dataclasses import dataclass, field
@@ -35,6 +36,9 @@ START = date(2024, 1, 1)
 TUESDAY, THURSDAY = date(2024, 7, 2), date(2024, 7, 4)
 SUNDAY = date(2024, 6, 30)
 PRODUCTS = ("bag", "pen", "ink", "lamp", "desk")
+PUBLISHED = (
+    "purchase_habit", "hook_products", "product_affinities", "next_best_products", "referral_metrics", "advocates",
+)  # fmt: skip
 CHANCE = (0.5, 0.4, 0.3, 0.15, 0.05)
 
 
@@ -70,7 +74,23 @@ def line_world() -> LineWorld:
             if rng.random() > 0.75:
                 break
             day += timedelta(days=rng.randrange(1, 50))
+    _invite(world)
     return world
+
+
+def _invite(world: LineWorld) -> None:
+    """A chain of three generations, a circle, someone who invites themselves, and invitations that name nobody."""
+    first = by_first_order(world)
+    chain, circle = first[:4], first[10:12]
+    pairs = [*itertools.pairwise(chain), tuple(circle), tuple(reversed(circle)), (chain[0], chain[0])]
+    for number, (inviter, invited) in enumerate([*pairs, (chain[0], None), (chain[0], None)]):
+        world.interactions.append(
+            {
+                "interaction_id": f"i{number}", "customer_id": inviter, "referred_customer_id": invited,
+                "kind": "invited", "campaign_id": "spring", "occurred_at": datetime.combine(START, datetime.min.time()),
+                "interaction_date": START, "received_date": START,
+            }
+        )  # fmt: skip
 
 
 def _line(order: str, customer: str, product: str, day: date) -> dict[str, Any]:
@@ -119,6 +139,11 @@ def order_days(world: LineWorld, through: date = SUNDAY) -> dict[str, list[date]
     return {customer: sorted(own) for customer, own in days.items()}
 
 
+def by_first_order(world: LineWorld) -> list[str]:
+    days = order_days(world)
+    return sorted(days, key=lambda customer: days[customer][0])
+
+
 def share(value: float) -> Decimal:
     return Decimal(str(round(value, 6)))
 
@@ -126,7 +151,7 @@ def share(value: float) -> Decimal:
 # ---------------------------------------------------------------- once a week
 
 
-@pytest.mark.parametrize("table", ["purchase_habit", "hook_products", "product_affinities", "next_best_products"])
+@pytest.mark.parametrize("table", [*PUBLISHED])
 def test_a_day_on_top_of_its_week_and_the_same_day_from_nothing_have_equal_rows(week, table):
     assert week.rows(table) == week.rows(table, week.anew)
     assert week.rows(table)
@@ -320,6 +345,38 @@ def test_the_lift_of_few_orders_is_drawn_towards_one_with_the_interval_of_a_gamm
         drawn.append(row["drawn_lift"])
     assert 1 < drawn[0] < 1.1
     assert drawn[1] > 10
+
+
+# ---------------------------------------------------------------- referral
+
+
+def test_a_chain_counts_by_generations_and_a_circle_for_nobody(week):
+    of_all, of_campaign = sorted(week.rows("referral_metrics"), key=lambda row: row["scope"])
+    buyers = len(order_days(week.world))
+    counts = {"inviters": 5, "invitations": 7, "invited_customers": 5, "converted_customers": 3}
+    counts |= {"self_referrals": 1, "circular_referrals": 2, "generations": 3, "later_generation_customers": 2}
+    counts |= {"settled_invitations": 7, "settled_conversions": 3, "existing_customers": 0}
+    for row, base in ((of_all, buyers), (of_campaign, 6)):
+        assert {name: row[name] for name in counts} == counts
+        assert row["base_customers"] == base
+        assert row["conversion_rate"] == share(3 / 7)
+        assert row["k_factor"] == share(7 / base * 3 / 7)
+
+
+def test_advocates_are_ranked_by_whom_they_brought(week):
+    first = {
+        customer: days[0] for customer, days in sorted(order_days(week.world).items(), key=lambda item: item[1][0])
+    }
+    chain = list(first)[:4]
+    advocates = sorted(week.rows("advocates"), key=lambda row: row["rank"])
+    assert [(row["customer_id"], row["brought_in_all"], row["generations"]) for row in advocates[:3]] == [
+        (chain[0], 3, 3), (chain[1], 2, 2), (chain[2], 1, 1),
+    ]  # fmt: skip
+    assert {row["brought_customers"] for row in advocates[3:]} == {0}
+    spent = sum(line["amount"] for line in week.world.order_lines if line["customer_id"] == chain[1]
+                and line["order_date"] <= SUNDAY)  # fmt: skip
+    assert advocates[0]["brought_value"] == spent
+    assert advocates[0]["invitations"] == 3
 
 
 # ---------------------------------------------------------------- the next product

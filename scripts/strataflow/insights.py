@@ -30,6 +30,8 @@ INSIGHTS = {
     "product_affinities": "product_affinities",
     "customer_products_owned": "int_customer_products_owned",
     "next_best_ranked": "int_next_best_ranked",
+    "referral_metrics": "referral_metrics",
+    "advocates": "int_advocates_measured",
 }
 
 # Of the day that reads them, not of the week.

@@ -89,6 +89,8 @@ PUBLISHED = tuple(
         "hook_products",
         "product_affinities",
         "next_best_products",
+        "referral_metrics",
+        "advocates",
     )
 )
 

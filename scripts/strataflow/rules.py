@@ -42,7 +42,7 @@ _TOTALS_PATHS = (
 
 # What the weekly insights depend on beside the ledgers; a var belongs to them by the first word of its name.
 _INSIGHT_PATHS = ("models/insights", "macros/insights.sql", "macros/next_best.sql")
-_INSIGHT_VARS = ("repurchase_", "hook_", "basket_", "affinity_", "next_best_", "referral_")
+_INSIGHT_VARS = ("repurchase_", "hook_", "basket_", "affinity_", "next_best_", "referral_", "advocate_")
 
 # What counts as a rule or as code; the last three are the report's page.
 _SUFFIXES = {".sql", ".yml", ".yaml", ".csv", ".py", ".html", ".css", ".js"}
