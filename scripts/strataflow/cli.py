@@ -25,6 +25,7 @@ from strataflow.errors import StrataflowError, UsageError
 from strataflow.generate import generate_command
 from strataflow.screen import Screen
 from strataflow.tags.command import lint_command, profile_command, tags_group
+from strataflow.tags.statement_commands import COMMANDS as STATEMENT_COMMANDS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -832,6 +833,8 @@ cli.add_command(shared(generate_command))
 cli.add_command(shared(tags_group))
 shared(lint_command)
 shared(profile_command)
+for statement_command in STATEMENT_COMMANDS:
+    shared(location(statement_command))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -53,6 +53,11 @@ class Home:
         return self.lake / "landings"
 
     @property
+    def manual_tags(self) -> Path:
+        """What was said of customers on the command line, by day received: ``manual_tags/D.jsonl``."""
+        return self.root / "manual_tags"
+
+    @property
     def refused(self) -> Path:
         """Days that held too many refused rows to land, kept to be looked at: ``refused/<source>/D/``."""
         return self.root / "refused"

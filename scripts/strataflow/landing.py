@@ -36,6 +36,7 @@ from strataflow.project import canonical_tables
 from strataflow.rates import first_rates
 from strataflow.reasons import NEVER_COUNTED
 from strataflow.staging import Span, Staged, Workbench
+from strataflow.tags import inbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -94,16 +95,18 @@ def land(
     for name in wanted or ():
         if name not in canonical:
             raise UsageError(f"there is no table '{name}'", todo=f"allowed: {', '.join(canonical)}")
-    _refuse_stranded(home, sources, wanted if wanted is not None else list(canonical))
+    _refuse_stranded(home, inbox.including(home, sources), wanted if wanted is not None else list(canonical))
     pseudonyms.refuse_other_key(home, sources, canonical)
+    days = days_between(first, last)
     scratch = home.scratch / "landing"
     shutil.rmtree(scratch, ignore_errors=True)
     try:
-        flows = [
-            _flow(home, project, source, canonical[source.table], sources.shop, scratch / source.name, progress)
-            for source in sources.feeding(wanted)
-        ]
-        prepared = [day for flow in flows for day in flow.prepare(days_between(first, last))]
+        flows: list[_Flow] = []
+        prepared: list[_Day] = []
+        for source, asked in _asked(home, sources, wanted, days):
+            table, folder = canonical[source.table], scratch / source.name
+            flows.append(_flow(home, project, source, table, sources.shop, folder, progress))
+            prepared += flows[-1].prepare(asked)
         _refuse_bad_days(home, prepared)
         if any(day.manifest.get("pseudonym_key") for day in prepared) and (key := pseudonyms.key_in_force()):
             pseudonyms.note_key(home, key)
@@ -125,15 +128,37 @@ def has_landed(home: Home, project: Project, sources: Sources, first: date, last
     """
     canonical = canonical_tables(project)
     days = days_between(first, last)
+    sources = inbox.including(home, sources)
     if _stranded(home, sources, list(canonical)):
         return False
     try:
         return all(
-            _flow(home, project, source, canonical[source.table], sources.shop, home.scratch).is_settled(days)
+            _flow(home, project, source, canonical[source.table], sources.shop, home.scratch).is_settled(asked)
             for source in sources.sources
+            if (asked := [day for day in days if source.begins is None or day >= source.begins])
         )
     except InputError:
         return False
+
+
+def _asked(
+    home: Home, sources: Sources, tables: Sequence[str] | None, days: Sequence[date]
+) -> Iterator[tuple[Source, list[date]]]:
+    """The sources to land with the days asked of each; what was typed on the command line comes last.
+
+    Its days are closed when its turn comes, after the others' deliveries were found: a mistyped day ends before.
+    It lands all its days up to the last that have not landed, too, as what was typed may be older than the shop's
+    first delivery.
+    """
+    yield from ((source, list(days)) for source in sources.feeding(tables) if source.name != inbox.SOURCE)
+    if tables is not None and inbox.TABLE not in tables:
+        return
+    inbox.close(home, days[-1])
+    typed = inbox.source(home)
+    if typed is None or typed.begins > days[-1]:
+        return
+    landed = set(Past(home, typed.name).days) - set(days)
+    yield typed, [day for day in days_between(typed.begins, days[-1]) if day not in landed]
 
 
 @dataclass

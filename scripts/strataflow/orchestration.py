@@ -421,8 +421,10 @@ def _steps(context: Mapping[str, Any], *, writes: bool) -> Iterator[Steps]:
 
 
 def _feeding(deployment: Deployment, feeds: str) -> list[Source]:
-    wants_interactions = feeds == "interactions"
-    return [source for source in deployment.sources.sources if (source.table == "interactions") == wants_interactions]
+    from strataflow.tags import inbox
+
+    sources = inbox.including(deployment.home, deployment.sources).sources
+    return [source for source in sources if (source.table == "interactions") == (feeds == "interactions")]
 
 
 def _judged(report: GateReport) -> dict[str, Any]:

@@ -127,10 +127,13 @@ class Steps:
         """
         from strataflow.build import build
         from strataflow.days import refuse_gaps
+        from strataflow.tags import inbox
 
         at = self.deployment
         with self.log.step("build") as step:
-            refuse_gaps(at.home, [source.name for source in at.sources.sources], known_at or day)
+            names = [source.name for source in inbox.including(at.home, at.sources).sources]
+            refuse_gaps(at.home, names, known_at or day)
+            inbox.refuse_unlanded(at.home, known_at or day)
             made = self._finished_build(day, known_at)
             if made is None:
                 made = build(

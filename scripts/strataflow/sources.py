@@ -237,7 +237,10 @@ class Lookup(_Strict):
 
 
 class Source(_Strict):
-    """One kind of file a shop delivers, and the canonical table it feeds."""
+    """One kind of file a shop delivers, and the canonical table it feeds.
+
+    ``begins`` is the first day asked of a source that comes with the package and not with the shop.
+    """
 
     name: Name
     table: str
@@ -251,6 +254,7 @@ class Source(_Strict):
     later_rows: Literal["replace", "add"] = "replace"
     not_contact: tuple[str, ...] = ()
     defined_in: Path = Field(exclude=True, default=Path())
+    begins: date | None = Field(exclude=True, default=None)
 
     @property
     def kind(self) -> Literal["dated", "split", "snapshot"]:

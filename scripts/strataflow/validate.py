@@ -33,6 +33,7 @@ from strataflow.home import Home
 from strataflow.project import Project, canonical_tables
 from strataflow.publish import published_days, read_manifest, version_of
 from strataflow.rules import variables
+from strataflow.tags import inbox
 
 if TYPE_CHECKING:
     from strataflow.build import Build
@@ -109,6 +110,7 @@ def validate_landed(
         StepFailed: a check could not be carried out.
     """
     canonical = canonical_tables(project)
+    sources = inbox.including(home, sources)
     asked = tuple(sorted(canonical if tables is None else tables))
     feeding = sources.feeding(asked)
     fed = {source.table for source in feeding}

@@ -161,7 +161,12 @@ def _deliveries(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Records of ``deliveries`` and ``delivered_files``."""
     before = [days.since - timedelta(days=n) for n in range(RECENT_WEEKS * 7, 0, -1)]
-    judged = [(source, day, _manifest(home, source, day)) for source in sources for day in days.all()]
+    judged = [
+        (source, day, _manifest(home, source, day))
+        for source in sources
+        for day in days.all()
+        if source.begins is None or day >= source.begins
+    ]
     counted = _rows_of_files(database, [path for source, day, _ in judged for path in _files_of(home, source, day)])
     deliveries = [_judged(home, source, day, manifest, counted) for source, day, manifest in judged]
     deliveries += [
