@@ -175,6 +175,8 @@ def _say(obj: dict[str, Any] | None, command: str, customer: str, tag: str, acti
     lines = [f"{made.customer_id}: {made.tag} means {meant['tag_id']}{value}."]
     if not meant["tag_id"]:
         lines = [_told_unknown(made.tag, meant["nearest"])]
+    elif action == "add" and meant["tag_value"] is None and desk.vocabulary.needs_value(meant["tag_id"]):
+        lines.append(f"It says nothing without a value and will stand in tag_conflicts: type '{made.tag}: VALUE'.")
     lines.append(f"To be received on {day}.")
     _screen(obj).result(document, lambda console: _print(console, lines))
 

@@ -105,6 +105,10 @@ class Vocabulary:
         """What the text says on a day, None if nothing is written so."""
         return next((meaning for meaning in self.meanings(text) if meaning.period.holds(on)), None)
 
+    def needs_value(self, tag_id: str) -> bool:
+        """Whether the tag says something only together with a value."""
+        return tag_id in self._with_value
+
     def _periods(self, word: str) -> list[tuple[str, Period]]:
         """The tags a folded word means, each with its periods, joined where they meet."""
         joined: list[tuple[str, Period]] = []
