@@ -351,11 +351,12 @@ JOURNEY_TABLES = ["order_lines", "customers", "manual_tags"]
 # Written down here once more, so that nothing is decided by what is tested.
 MEANT: dict[str, tuple[str | None, str | None]] = {
     "Night shopper": ("hours_night", None), "夜 猫子": ("hours_night", None),
-    "ＥＡＲＬＹ bird": ("hours_morning", None), "早间活跃": ("hours_morning", None), "hours_mixed": ("hours_mixed", None), "coupon hunter": ("coupon_lover", None),
+    "ＥＡＲＬＹ bird": ("hours_morning", None), "早间活跃": ("hours_morning", None),
+    "hours_mixed": ("hours_mixed", None), "coupon hunter": ("coupon_lover", None),
     "偶用优惠": ("coupon_user", None), "never bought": ("never_ordered", None), "已下单": ("has_ordered", None),
     "客户首单": ("first_time_buyer", None), "区域：Berlin": ("region", "Berlin"),
-    "area = Hamburg": ("region", "Hamburg"), "region": ("region", None), "grumpy": (None, None), "Gr umpy": (None, None), "客户首次": (None, None),
-    "vip!": (None, None),
+    "area = Hamburg": ("region", "Hamburg"), "region": ("region", None),
+    "grumpy": (None, None), "Gr umpy": (None, None), "客户首次": (None, None), "vip!": (None, None),
 }  # fmt: skip
 GROUPS = (
     {f"hours_{band}" for band in ("morning", "midday", "afternoon", "evening", "night", "mixed")},
