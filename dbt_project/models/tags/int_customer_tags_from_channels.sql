@@ -38,6 +38,13 @@ main_channels as (
 
 ),
 
+---------- a choice between channels can be a habit only where the shop has several
+shop as (
+
+    select count(distinct channel) as channels from orders_by_channel
+
+),
+
 tags as (
 
     select
@@ -50,12 +57,15 @@ tags as (
     union all
 
     select
-        customer_id,
-        case when channel_orders >= {{ var('single_channel_share') }} * window_orders then 'single_channel' else 'multi_channel' end as tag_id,
+        main_channels.customer_id,
+        case when main_channels.channel_orders >= {{ var('single_channel_share') }} * main_channels.window_orders then 'single_channel' else 'multi_channel' end as tag_id,
         cast(null as {{ dbt.type_string() }}) as tag_value,
-        channel_orders || ' of ' || window_orders || ' orders in the window through ' || channel as evidence
+        main_channels.channel_orders || ' of ' || main_channels.window_orders || ' orders in the window through '
+        || main_channels.channel as evidence
     from main_channels
-    where window_orders >= {{ var('habit_min_orders') }}
+    cross join shop
+    where main_channels.window_orders >= {{ var('habit_min_orders') }}
+        and shop.channels > 1
 
 )
 

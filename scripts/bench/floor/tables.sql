@@ -688,7 +688,7 @@ said as (
         null,
         orders || ' of ' || in_window || ' orders in the window through ' || channel
     from channel_habits
-    where channel_rank = 1 and in_window >= 3
+    where channel_rank = 1 and in_window >= 3 and (select count(distinct channel) from channel_habits) > 1
 
     union all
 
@@ -702,16 +702,43 @@ said as (
 
     union all
 
-    select customer_id, tag_id, null, times || ' of ' || all_times || ' weighted lines and interactions in the window'
+    select
+        customer_id,
+        tag_id,
+        null,
+        times || ' of ' || all_times || ' weighted lines and interactions in the window; peers '
+        || (peers_points + 50)::bigint // 100 || '%'
     from (
         select
             *,
-            sum(times) over (partition by customer_id) as all_times,
-            row_number() over (partition by customer_id order by times desc, tag_id) as need_rank
-        from counted_interactions
-        where purpose = 'need'
+            row_number() over (
+                partition by customer_id
+                order by
+                    is_apart desc, case when is_apart then (10000 * points) // peers_points end desc, times desc, tag_id
+            ) as need_rank
+        from (
+            select
+                *,
+                ((20000 * times + all_times) // (2 * all_times))::bigint as points,
+                points >= 1.5 * peers_points as is_apart
+            from (
+                select *, sum(times) over (partition by customer_id) as all_times
+                from counted_interactions
+                where purpose = 'need'
+            )
+            join (
+                select
+                    tag_id,
+                    ((20000 * sum(times) + sum(sum(times)) over ()) // (2 * sum(sum(times)) over ()))::bigint as peers_points
+                from counted_interactions
+                where purpose = 'need'
+                group by tag_id
+            ) as needs using (tag_id)
+            where times >= 5
+        )
+        where is_apart or times >= 0.50 * all_times
     )
-    where need_rank = 1 and all_times >= 5 and times >= 0.50 * all_times
+    where need_rank = 1
 
     union all
 
