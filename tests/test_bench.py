@@ -101,6 +101,9 @@ def test_every_step_has_all_figures(benchmark):
             assert set(took) >= FIGURES
             assert min(took["seconds"], took["cpu_seconds"], took["peak_memory_bytes"], took["written_bytes"]) > 0
         assert min(result[part]["on_disk"][place] for place in ("lake", "state", "builds", "published")) > 0
+        layers = result[part]["layers"]
+        assert set(layers) >= {"staging", "ledgers", "customers", "tags", "marts", "seeds"}
+        assert 0 < layers["tags"] < sum(layers.values()) < result[part]["steps"]["build"]["seconds"]
     assert set(result["training"]["build"]) >= FIGURES
     assert all(took["task_seconds"] > 0 for took in result["rfm"]["by_name"].values())
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.layers import seconds_by_layer
 from bench.measure import bytes_on_disk, measured
 
 if TYPE_CHECKING:
@@ -83,6 +84,10 @@ class Pipeline:
         """Rows of each published table."""
         manifest = json.loads((self.published(day) / "manifest.json").read_text(encoding="utf-8"))
         return {name: table["rows"] for name, table in manifest["tables"].items()}
+
+    def layers(self) -> dict[str, float]:
+        """Seconds of the last build by layer of the dbt project."""
+        return seconds_by_layer(self.home)
 
     def on_disk(self) -> dict[str, int]:
         """Bytes by part of the home."""

@@ -92,7 +92,14 @@ def _run(results: dict[str, Any], name: str) -> str:
     rows.append(_sum("floor", list(part["floor"].values())))
     disk = ", ".join(f"{place} {size / MIB:,.1f}" for place, size in part["on_disk"].items())
     heads = ("step", "seconds", "CPU seconds", "peak memory, MiB", "read, MiB", "written, MiB", "from disk, MiB")
-    return f"## {RUNS[name]}\n\n{_table(heads, rows, numbers=range(1, 7))}\n\nOn disk afterwards, MiB: {disk}."
+    table = _table(heads, rows, numbers=range(1, 7))
+    return f"## {RUNS[name]}\n\n{table}{_layers(part)}\n\nOn disk afterwards, MiB: {disk}."
+
+
+def _layers(part: dict[str, Any]) -> str:
+    """What the build consists of, the largest first; results of earlier versions do not tell."""
+    told = sorted(part.get("layers", {}).items(), key=lambda layer: -layer[1])
+    return f"\n\nOf the build, seconds: {', '.join(f'{name} {seconds:.1f}' for name, seconds in told)}." if told else ""
 
 
 def _step(name: str, took: dict[str, Any]) -> tuple[str, ...]:

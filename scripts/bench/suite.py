@@ -89,12 +89,22 @@ class Suite:
         pipeline = Pipeline(shop, self._emptied("home"), self.log)
         self.say(f"First run: {shop.first} to {shop.eve}")
         steps = pipeline.day(shop.eve, since=shop.first)
-        first = {"steps": steps, "rows": pipeline.rows(shop.eve), "on_disk": pipeline.on_disk()}
+        first = {
+            "steps": steps,
+            "layers": pipeline.layers(),
+            "rows": pipeline.rows(shop.eve),
+            "on_disk": pipeline.on_disk(),
+        }
         self.say("  its floor")
         first["floor"] = {"land": floor.land(), "tables": floor.tables(pipeline.home / "lake", shop.eve)}
         eve = pipeline.copied_to(self.work / "home-eve")
         self.say(f"One more day: {shop.last}")
-        day = {"steps": pipeline.day(shop.last), "rows": pipeline.rows(shop.last), "on_disk": pipeline.on_disk()}
+        day = {
+            "steps": pipeline.day(shop.last),
+            "layers": pipeline.layers(),
+            "rows": pipeline.rows(shop.last),
+            "on_disk": pipeline.on_disk(),
+        }
         self.say("  its floor")
         day["floor"] = {"land": floor.land(shop.last), "tables": floor.tables(pipeline.home / "lake", shop.last)}
         found: dict[str, Any] = {

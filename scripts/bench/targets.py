@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from bench.layers import TAGS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -90,6 +92,10 @@ TARGETS = (
     Target(
         "gates : one more day",
         lambda r: total(r["day"]["steps"], GATES) / total(r["day"]["steps"]), 0.15, "×", ("L",),
+    ),
+    Target(
+        "building tags : the build of one more day",
+        lambda r: r["day"]["layers"][TAGS] / r["day"]["steps"]["build"]["seconds"], 0.25, "×", ("L",),
     ),
     Target("one more day as one command", lambda r: r["overhead"]["command line"]["seconds"], 20, "s", ("S",)),
     Target(
