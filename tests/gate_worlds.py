@@ -233,7 +233,7 @@ def _make_segments(build: duckdb.DuckDBPyConnection, as_of: date) -> None:
                 when lifetime_orders >= 5 then 'super' when lifetime_orders >= 2 then 'repeat'
                 when lifetime_orders = 1 then 'first_order' else 'stranger'
             end as high_ticket_stage,
-            {list(STAGES)}[1 + number % 4] as activity_stage,
+            {list(STAGES)}[1 + number % 4] as activity_stage, ecommerce_stage as lifecycle_stage,
             false as is_holdout
         from (select *, substr(customer_id, 2)::integer as number from int_customers_known)
         left join summed using (customer_id)
@@ -367,6 +367,43 @@ def _make_lists(build: duckdb.DuckDBPyConnection, as_of: date) -> None:
             2::decimal(18, 2) as cutoff_2, 2::decimal(18, 2) as cutoff_3, 9::decimal(18, 2) as cutoff_4,
             3::decimal(9, 6) as mean_score, (select count(recency_score) from customer_segments) as scored_customers
         from (values ('recency'), ('frequency'), ('monetary')) as measures(measure)
+        """
+    )
+    _make_contacts(build, as_of)
+
+
+def _make_contacts(build: duckdb.DuckDBPyConnection, as_of: date) -> None:
+    """Every third customer was called today and has had enough; every seventh has withdrawn from all channels."""
+    build.execute(
+        f"""
+        create table int_interaction_ledger as
+        select customer_id, date '{as_of}' as interaction_date, 'contact' as kind, 'phone' as channel
+        from customer_segments where substr(customer_id, 2)::integer % 3 = 0;
+        create table int_customer_consents as
+        select customer_id, '' as channel, date '{as_of}' as said_date, 9 as said_hour, 'withdrawn' as consent
+        from customer_segments where substr(customer_id, 2)::integer % 7 = 0;
+        create table decided as
+        select
+            segments.*, number % 7 = 0 as is_withheld, number % 3 = 0 as is_called, playbook.* exclude (rfm_class),
+            (coalesce(churn_probability::decimal(9, 6), 0) * monetary)::decimal(18, 2) as at_stake
+        from (select *, substr(customer_id, 2)::integer as number from customer_segments) as segments
+        join (
+            select rfm_class, why_en, why_zh, action_en, action_zh, channel, offer, playbook_id, is_contacted
+            from playbook qualify row_number() over (partition by rfm_class order by playbook_id) = 1
+        ) as playbook using (rfm_class);
+        create table contact_suppressed as
+        select
+            customer_id, as_of_date,
+            case when not is_contacted then 'left_alone' when is_withheld then 'no_consent' else 'channel_cap' end
+                as suppressed_reason
+        from decided where is_withheld or not is_contacted or is_called and channel = 'phone';
+        create table contact_list as
+        select
+            customer_id, as_of_date, row_number() over (order by at_stake desc, customer_id)::integer as rank,
+            at_stake as priority, churn_probability, monetary, rfm_class, lifecycle_stage, value_tier,
+            why_en, why_zh, playbook_id, action_en, action_zh, channel, offer
+        from decided anti join contact_suppressed using (customer_id);
+        drop table decided
         """
     )
 

@@ -145,6 +145,8 @@ def test_each_day_is_handed_on_with_its_key(after):
         "customer_profile",
         "tag_coverage",
         "churn_risk",
+        "contact_list",
+        "contact_suppressed",
         "customer_lifetime_value",
         "rfm_cutoffs",
         "churn_model_card",

@@ -23,7 +23,7 @@ from bench.targets import COUNTED, total, verdicts
 MIB = 1 << 20
 COMPARED = {
     "customer_segments", "customer_tags", "customer_profile", "tag_coverage", "customer_explanations", "rfm_cutoffs",
-    "churn_risk",
+    "churn_risk", "contact_list", "contact_suppressed",
 }  # fmt: skip
 STEPS = {*COUNTED, "report"}
 FIGURES = {

@@ -32,6 +32,8 @@ ORDER = {
     "tag_conflicts": "customer_id, tag_id, source",
     "customer_explanations": "customer_id",
     "churn_risk": "customer_id",
+    "contact_list": "customer_id",
+    "contact_suppressed": "customer_id",
     "rfm_cutoffs": "measure",
 }
 

@@ -21,6 +21,8 @@ PUBLISHED = {
     "customer_profile",
     "tag_coverage",
     "churn_risk",
+    "contact_list",
+    "contact_suppressed",
     "customer_lifetime_value",
     "rfm_cutoffs",
     "churn_model_card",

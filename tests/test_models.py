@@ -19,8 +19,17 @@ from strataflow.home import Home
 from strataflow.ledger import LEDGERS
 from strataflow.prediction import lifetime_value
 from strataflow.project import Project
+from strataflow.rules import variables
 from strataflow.totals import TOTALS
-from worlds import START, CompiledModels, expected_segments, latest_orders, random_world, write_lake
+from worlds import (
+    START,
+    CompiledModels,
+    expected_segments,
+    expected_suppressions,
+    latest_orders,
+    random_world,
+    write_lake,
+)
 
 WORLDS, BATCH = 200, 20
 YOUNG, EARLIER, AS_OF = START + timedelta(days=15), START + timedelta(days=30), START + timedelta(days=60)
@@ -37,7 +46,10 @@ TABLES = {
     "tag_conflicts": "customer_id, tag_id, source",
     "customer_explanations": "customer_id",
     "churn_risk": "customer_id",
+    "contact_list": "customer_id",
+    "contact_suppressed": "customer_id",
     "rfm_cutoffs": "measure",
+    "int_customer_consents": "customer_id, channel",
     "int_customer_order_totals": "customer_id",
     "int_customer_interaction_totals": "customer_id",
     "int_customer_features_computed": "customer_id",
@@ -134,6 +146,7 @@ def test_random_shops_agree_with_the_written_definitions(bench, first_seed):
         compared = [*CHECKED, *TABLES]
         with bench.models["full"].run(compared) as full, bench.models[f"continued{older}"].run(compared) as continued:
             _check_segments(bench, world, full, AS_OF, AS_OF, seed)
+            _check_contacts(bench, world, full, AS_OF)
             _check_equal(continued, full, seed)
         if seed % 4 == 0:
             with bench.models["restated"].run(CHECKED) as restated:
@@ -163,6 +176,20 @@ def _check_segments(bench, world, connection, as_of, known_at, seed):
     wanted = {person: {column: row.get(column) for column in COMPARED} for person, row in expected.items()}
     assert segments(connection) == wanted, (seed, as_of, known_at)
     _check_ledger(connection, world, known_at)
+
+
+def _check_contacts(bench, world, connection, day):
+    """Everyone is on the list or suppressed, for the reason that plain Python finds."""
+    found = connection.execute(
+        "select customer_id, playbook_id, null from contact_list"
+        " union all select customer_id, playbook_id, suppressed_reason from contact_suppressed"
+    ).fetchall()
+    assert len(found) == len(segments(connection))
+    rules = variables(bench.project)
+    cap = (rules["contact_cap_contacts"], rules["contact_cap_days"])
+    plays = {person: play for person, play, _ in found}
+    expected = expected_suppressions(world, bench.project, day, day, plays, cap)
+    assert {person: reason for person, _, reason in found} == expected
 
 
 def _check_ledger(connection, world, known_at):

@@ -46,6 +46,9 @@ VALUES = {
         "orders_counted_through": date.min,
         "agreeing_columns": "rfm_class",
         "rfm_window_days": 365,
+        "contact_cap_contacts": 4,
+        "contact_cap_days": 30,
+        "contact_look_back_days": 90,
     },
 }
 
@@ -182,6 +185,19 @@ SPOILED = {
     "churn_risk_is_ordered_by_probability": f"update churn_risk set churn_probability = 1 {ONE}",
     "churn_risk_gives_reasons": f"update churn_risk set reasons = ' ' {ONE}",
     "churn_risk_suggests_an_action": f"update churn_risk set suggested_action = null {ONE}",
+    "everyone_is_listed_or_suppressed_once": "delete from contact_list where rank = 9",
+    "nobody_held_out_is_listed": "update customer_segments set is_holdout = true",
+    "nobody_without_consent_is_listed": "update int_customer_consents set customer_id = 'c02' where said_hour = 9",
+    "nobody_contacted_enough_is_listed": (
+        "insert into int_interaction_ledger select customer_id, interaction_date - 29, kind, 'post' "
+        "from int_interaction_ledger, range(3)"
+    ),
+    "contact_list_agrees_with_the_segments": "update contact_list set priority = priority + 0.01 where rank = 9",
+    "contact_list_ranks_follow_priority_from_1_without_gaps": "update contact_list set rank = 100 where rank = 9",
+    "contact_list_says_why_and_what_to_do": "update contact_list set why_zh = ' ' where rank = 9",
+    "suppressed_customers_have_a_known_reason": (
+        "update contact_suppressed set suppressed_reason = 'mood' where suppressed_reason = 'no_consent'"
+    ),
     "cutoffs_are_kept_for_every_measure": "update rfm_cutoffs set measure = 'recency' where measure = 'monetary'",
     "cutoffs_rise": "update rfm_cutoffs set cutoff_2 = 0 where measure = 'monetary'",
     "cutoffs_speak_of_all_scored_customers": "update rfm_cutoffs set scored_customers = 1 where measure = 'monetary'",
@@ -290,6 +306,11 @@ def test_a_group_that_is_no_longer_in_use_is_not_demanded(build, home, tmp_path)
         ),
         ("next_steps_lead_elsewhere_and_lie_ahead", "update customer_explanations set next_value_tier_amount = 0"),
         ("next_steps_lead_elsewhere_and_lie_ahead", "update customer_explanations set next_rfm_class_amount = null"),
+        ("everyone_is_listed_or_suppressed_once", "insert into contact_suppressed from contact_suppressed"),
+        ("nobody_without_consent_is_listed", "update contact_channels set consent_by_default = false"),
+        ("nobody_contacted_enough_is_listed", "update int_interaction_ledger set customer_id = 'c02'"),
+        ("contact_list_ranks_follow_priority_from_1_without_gaps", "update contact_list set priority = rank"),
+        ("contact_list_says_why_and_what_to_do", "update contact_list set channel = 'pigeon'"),
         ("tags_have_a_value_where_the_dictionary_says_so", "update customer_tags set tag_value = 'x'"),
         ("tags_agree_with_the_segments", f"update customer_segments set value_tier = 'high' {ONE}"),
         ("segments_are_restated_as_tags", f"update customer_segments set ecommerce_stage = 'super' {ONE}"),

@@ -32,7 +32,9 @@ from strataflow.project import Project, Table, canonical_tables
 
 START = date(2024, 1, 1)
 STATUSES = ("completed", "completed", "completed", "paid", "cancelled", "pending")
-KINDS = ("page_view", "campaign_received", "review_posted", "quote_received")
+KINDS = ("page_view", "campaign_received", "review_posted", "quote_received", "contact")
+KINDS += ("consent_given", "consent_withdrawn")
+CHANNELS = ("phone", "wechat", "email", "app", None)
 
 
 @dataclass
@@ -118,7 +120,9 @@ def _deliver_interaction(rng: random.Random, world: World, identity: str, person
         "customer_id": person,
         "occurred_at": datetime.combine(happened, datetime.min.time()),
         "interaction_date": happened,
+        "interaction_hour": len(identity) % 2,
         "kind": rng.choice(KINDS),
+        "channel": rng.choice(CHANNELS),
     }
     received = happened + timedelta(days=rng.choice([0, 0, 1, 3]))
     world.interactions.append({**row, "received_date": received})
@@ -294,6 +298,45 @@ def expected_segments(world: World, project: Project, as_of: date, known_at: dat
     _tier(customers)
     _stages(customers, _seed(project, "interaction_kinds"), interactions, as_of)
     return customers
+
+
+def expected_suppressions(
+    world: World, project: Project, as_of: date, known_at: date, plays: dict[str, str], overall_cap: tuple[int, int]
+) -> dict[str, str | None]:
+    """Why each customer with a play is not on the contact list, in plain Python; nobody is held out.
+
+    Args:
+        plays: the play of each customer.
+        overall_cap: contacts on all channels in so many days that are enough.
+    """
+    channels = {row["channel"]: row for row in _seed(project, "contact_channels")}
+    playbook = {row["playbook_id"]: row for row in _seed(project, "playbook")}
+    interactions = _interactions(world, as_of, known_at)
+    return {
+        person: _suppression(
+            [each for each in interactions if each["customer_id"] == person],
+            playbook[play], channels[playbook[play]["channel"]], as_of, overall_cap,
+        )
+        for person, play in plays.items()
+    }  # fmt: skip
+
+
+def _suppression(
+    mine: list[dict], play: dict[str, str], channel: dict[str, str], as_of: date, overall_cap: tuple[int, int]
+) -> str | None:
+    said = [each for each in mine if each["kind"].startswith("consent") and each["channel"] in (play["channel"], None)]
+    last = max(said, key=lambda each: (each["interaction_date"], each["interaction_hour"], each["kind"]), default=None)
+    given = last["kind"] == "consent_given" if last else channel["consent_by_default"] == "true"
+    contacts = [each for each in mine if each["kind"] == "contact"]
+    ages = [(as_of - each["interaction_date"]).days for each in contacts]
+    on_channel = [age for age, each in zip(ages, contacts, strict=True) if each["channel"] == play["channel"]]
+    if play["is_contacted"] == "false":
+        return "left_alone"
+    if not given:
+        return "no_consent"
+    if sum(age < int(channel["cap_days"]) for age in on_channel) >= int(channel["cap_contacts"]):
+        return "channel_cap"
+    return "overall_cap" if sum(age < overall_cap[1] for age in ages) >= overall_cap[0] else None
 
 
 def _seed(project: Project, name: str) -> list[dict[str, str]]:

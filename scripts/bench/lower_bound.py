@@ -25,6 +25,8 @@ TABLES = {
     "profile_file": "customer_profile",
     "coverage_file": "tag_coverage",
     "risk_file": "churn_risk",
+    "list_file": "contact_list",
+    "suppressed_file": "contact_suppressed",
     "value_file": "customer_lifetime_value",
     "cutoffs_file": "rfm_cutoffs",
     "card_file": "churn_model_card",
@@ -38,7 +40,7 @@ DEFINED_ALIKE = (
     "customer_explanations",
     "rfm_cutoffs",
 )
-ALIKE_WITHOUT_MODEL = "churn_risk"
+ALIKE_WITHOUT_MODEL = ("churn_risk", "contact_list", "contact_suppressed")
 OF_A_MODEL = {"customer_segments": "churn_probability"}
 
 
@@ -84,7 +86,7 @@ class Floor:
             [(has_model,)] = connection.execute(
                 f"select bool_or(is_used and candidate <> 'baseline') from {_published(version, 'churn_model_card')}"
             ).fetchall()
-            for table in DEFINED_ALIKE if has_model else (*DEFINED_ALIKE, ALIKE_WITHOUT_MODEL):
+            for table in DEFINED_ALIKE if has_model else (*DEFINED_ALIKE, *ALIKE_WITHOUT_MODEL):
                 columns = f"* exclude ({OF_A_MODEL[table]})" if has_model and table in OF_A_MODEL else "*"
                 ours = f"select {columns} from read_parquet('{self._file(table)}')"
                 theirs = f"select {columns} from {_published(version, table)}"

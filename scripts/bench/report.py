@@ -218,7 +218,8 @@ def _check(results: dict[str, Any]) -> str:
     return (
         "## Whether the floor does the same work\n\n"
         + _table(("table", "rows published", "rows of the floor", "rows that differ"), rows, numbers=range(1, 4))
-        + "\n\nWhat a trained model decides can't be compared: `churn_probability`, and with it `churn_risk`."
+        + "\n\nWhat a trained model decides can't be compared: `churn_probability`, and with it `churn_risk` and "
+        "`contact_list`."
     )
 
 

@@ -22,10 +22,18 @@ if TYPE_CHECKING:
     import duckdb
 
 # Exports for people: table -> the order in which a person wants to read it.
-SPREADSHEETS = {"churn_risk": ("rank",)}
+SPREADSHEETS = {"churn_risk": ("rank",), "contact_list": ("rank",)}
 
 # What the keys in the published tables mean, in both languages; copied into the database beside them.
-REFERENCES = ("lifecycle_stages", "playbook", "rfm_classes", "tag_dictionary", "value_tiers")
+REFERENCES = (
+    "contact_channels",
+    "lifecycle_stages",
+    "playbook",
+    "rfm_classes",
+    "suppression_reasons",
+    "tag_dictionary",
+    "value_tiers",
+)
 
 # DuckDB 1.4 (a long-term release) and later can open it; older formats take half as long again to write.
 STORAGE_VERSION = "v1.4.0"

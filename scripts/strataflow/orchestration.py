@@ -82,6 +82,8 @@ PUBLISHED = tuple(
         "customer_profile",
         "tag_coverage",
         "churn_risk",
+        "contact_list",
+        "contact_suppressed",
         "customer_lifetime_value",
         "rfm_cutoffs",
         "churn_model_card",

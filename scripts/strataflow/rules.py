@@ -37,6 +37,7 @@ _TOTALS_PATHS = (
     "macros/customer_totals.sql",
     "models/customers/int_customer_order_totals.sql",
     "models/customers/int_customer_interaction_totals.sql",
+    "models/customers/int_customer_consents.sql",
     "seeds/interaction_kinds.csv",
 )
 

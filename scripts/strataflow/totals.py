@@ -20,7 +20,7 @@ from strataflow.home import Home
 from strataflow.lake import Received
 from strataflow.sqltext import quoted
 
-TOTALS = ("order_totals", "interaction_totals")
+TOTALS = ("order_totals", "interaction_totals", "consents")
 
 # A week's news are a small part of a day's work, writing everyone's totals is a large one.
 DAYS_BETWEEN = 7

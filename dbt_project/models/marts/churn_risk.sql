@@ -45,28 +45,9 @@ playbook as (
 
 ),
 
-situations as (
+plays as (
 
-    select distinct rfm_class, activity_stage from segments
-
-),
-
----------- the play for the class and stage wins over the play for the class
-matched as (
-
-    select
-        situations.rfm_class,
-        situations.activity_stage,
-        playbook.action_en,
-        playbook.action_zh,
-        row_number() over (
-            partition by situations.rfm_class, situations.activity_stage
-            order by case when playbook.activity_stage is null then 1 else 0 end, playbook.priority, playbook.playbook_id
-        ) as play_rank
-    from situations
-    inner join playbook
-        on situations.rfm_class = playbook.rfm_class
-            and (playbook.activity_stage is null or situations.activity_stage = playbook.activity_stage)
+    select * from {{ ref('int_contact_plays_chosen') }}
 
 ),
 
@@ -74,8 +55,8 @@ explained as (
 
     select
         segments.*,
-        matched.action_en,
-        matched.action_zh,
+        playbook.action_en,
+        playbook.action_zh,
         case
             when rhythms.gaps > 0 and rhythms.silence_days > 2 * rhythms.rhythm_days
                 then 'silence_exceeds_rhythm: ' || rhythms.silence_days || ' days without an order, usually one every '
@@ -112,10 +93,8 @@ explained as (
     inner join rhythms on segments.customer_id = rhythms.customer_id
     inner join orders on segments.customer_id = orders.customer_id
     left join interactions on segments.customer_id = interactions.customer_id
-    left join matched
-        on segments.rfm_class = matched.rfm_class
-            and segments.activity_stage = matched.activity_stage
-            and matched.play_rank = 1
+    left join plays on segments.customer_id = plays.customer_id
+    left join playbook on plays.playbook_id = playbook.playbook_id
 
 ),
 

@@ -246,8 +246,14 @@ from gone;
 
 create temp table classes as from read_csv($seeds || '/rfm_classes.csv', header = true);
 create temp table dictionary as from read_csv($seeds || '/tag_dictionary.csv', header = true);
-create temp table playbook as from read_csv($seeds || '/playbook.csv', header = true);
+create temp table playbook as
+select
+    *,
+    (rfm_class is not null)::integer + (activity_stage is not null)::integer + (lifecycle_stage is not null)::integer
+    + (value_tier is not null)::integer + (tag_id is not null)::integer + (tag_value is not null)::integer as filled
+from read_csv($seeds || '/playbook.csv', header = true, all_varchar = true);
 create temp table bands as from read_csv($seeds || '/hour_bands.csv', header = true);
+create temp table channels as from read_csv($seeds || '/contact_channels.csv', header = true);
 
 create temp table customer_segments as
 with
@@ -926,28 +932,35 @@ copy (
     order by level, subject
 ) to $coverage_file (format parquet, compression zstd);
 
-copy (
-    with
-    plays as (
-        select found.rfm_class, found.activity_stage, action_en, action_zh
-        from (select distinct rfm_class, activity_stage from customer_segments) as found
-        join playbook
-            on playbook.rfm_class = found.rfm_class
-                and (playbook.activity_stage is null or playbook.activity_stage = found.activity_stage)
-        qualify row_number() over (
-            partition by found.rfm_class, found.activity_stage
-            order by playbook.activity_stage is null, priority, playbook_id
-        ) = 1
-    )
+create temp table plays as
+with
+fitting as (
+    select segments.customer_id, playbook_id, filled, priority::integer as priority
+    from customer_segments as segments
+    join playbook
+        on (playbook.rfm_class is null or playbook.rfm_class = segments.rfm_class)
+            and (playbook.activity_stage is null or playbook.activity_stage = segments.activity_stage)
+            and (playbook.lifecycle_stage is null or playbook.lifecycle_stage = segments.lifecycle_stage)
+            and (playbook.value_tier is null or playbook.value_tier = segments.value_tier)
+    left join (select customer_id, tag_id, tag_value from read_parquet($tags_file)) as tags
+        on tags.customer_id = segments.customer_id and tags.tag_id = playbook.tag_id
+    where playbook.tag_id is null
+        or tags.tag_id is not null and (playbook.tag_value is null or playbook.tag_value = tags.tag_value)
+)
 
+select customer_id, arg_min(playbook_id, (-filled, priority, playbook_id)) as playbook_id
+from fitting
+group by customer_id;
+
+copy (
     select
         customer_id,
         as_of_date,
         row_number() over (order by segments.churn_probability desc, segments.monetary desc, customer_id)::integer
             as rank,
         segments.churn_probability,
-        rfm_class,
-        value_tier,
+        segments.rfm_class,
+        segments.value_tier,
         segments.monetary,
         coalesce(nullif(concat_ws(
             '; ',
@@ -976,9 +989,107 @@ copy (
     join churn using (customer_id)
     join customer_orders using (customer_id)
     left join customer_interactions using (customer_id)
-    left join plays using (rfm_class, activity_stage)
+    left join plays using (customer_id)
+    left join playbook using (playbook_id)
     order by customer_id
 ) to $risk_file (format parquet, compression zstd);
+
+create temp table decided as
+with
+said as (
+    select
+        plays.customer_id,
+        arg_max(kind, (interaction_date, coalesce(interaction_hour, 0), kind)) as kind
+    from plays
+    join playbook using (playbook_id)
+    join lake_interactions as received
+        on received.customer_id = plays.customer_id
+            and (received.channel is null or received.channel = playbook.channel)
+    where kind in ('consent_given', 'consent_withdrawn') and interaction_date <= date $day
+    group by plays.customer_id
+),
+
+contacts as (
+    select customer_id, channel, date $day - interaction_date as days_ago
+    from lake_interactions
+    anti join repeated_interactions using (interaction_id, received_date)
+    where kind = 'contact' and interaction_date <= date $day and interaction_date > date $day - 90
+),
+
+counted as (
+    select
+        contacts.customer_id,
+        count(*) filter (contacts.channel = channels.channel and days_ago < cap_days)::integer as channel_contacts,
+        count(*) filter (days_ago < 30)::integer as overall_contacts
+    from contacts
+    join plays using (customer_id)
+    join playbook using (playbook_id)
+    join channels on channels.channel = playbook.channel
+    group by contacts.customer_id
+)
+
+select
+    segments.customer_id,
+    playbook_id,
+    playbook.priority::integer as play_priority,
+    playbook.channel,
+    (coalesce(churn_probability::decimal(9, 6), 0) * monetary::decimal(18, 2))::decimal(18, 2) as priority,
+    coalesce(channel_contacts, 0) as channel_contacts,
+    coalesce(overall_contacts, 0) as overall_contacts,
+    case
+        when is_contacted = 'false' then 'left_alone'
+        when coalesce(said.kind = 'consent_withdrawn', not consent_by_default) then 'no_consent'
+        when coalesce(channel_contacts, 0) >= cap_contacts then 'channel_cap'
+        when coalesce(overall_contacts, 0) >= 4 then 'overall_cap'
+    end as suppressed_reason
+from customer_segments as segments
+join plays using (customer_id)
+join playbook using (playbook_id)
+join channels on channels.channel = playbook.channel
+left join said using (customer_id)
+left join counted using (customer_id);
+
+copy (
+    select
+        customer_id,
+        date $day as as_of_date,
+        row_number() over (order by decided.priority desc, play_priority, customer_id)::integer as rank,
+        decided.priority,
+        segments.churn_probability,
+        segments.monetary,
+        segments.rfm_class,
+        segments.lifecycle_stage,
+        segments.value_tier,
+        why_en,
+        why_zh,
+        reasons,
+        playbook_id,
+        action_en,
+        action_zh,
+        decided.channel,
+        offer
+    from decided
+    join customer_segments as segments using (customer_id)
+    join playbook using (playbook_id)
+    left join (select customer_id, reasons from read_parquet($risk_file)) as risk using (customer_id)
+    where suppressed_reason is null
+    order by customer_id
+) to $list_file (format parquet, compression zstd);
+
+copy (
+    select
+        customer_id,
+        date $day as as_of_date,
+        suppressed_reason,
+        channel_contacts,
+        overall_contacts,
+        priority,
+        playbook_id,
+        channel
+    from decided
+    where suppressed_reason is not null
+    order by customer_id
+) to $suppressed_file (format parquet, compression zstd);
 
 copy (
     select
