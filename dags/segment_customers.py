@@ -20,9 +20,9 @@ example after a rule was edited. **Backfill:** backfill the two ingest DAGs;
 this one follows.
 
 **When it fails:** nothing is published and readers keep the last good version.
-If only *History and report* or *PostgreSQL* fails, the day is published in the files; mend
-what it names and clear that task. If gate 2 fails, its report names expectation and rows; mend rule or data, then
-clear the run. A task that was killed is repaired by running it again.
+If only *History and report*, *PostgreSQL* or *Tell others* fails, the day is published in the
+files; mend what it names and clear that task. If gate 2 fails, its report names expectation
+and rows; mend rule or data, then clear the run. A task that was killed is repaired by running it again.
 """
 
 from airflow.sdk import PartitionedAssetTimetable, chain, dag, task
@@ -71,6 +71,13 @@ def segment_customers():
         return orchestration.publish_to_postgres(context)
 
     @task(
+        task_display_name="Tell others",
+        doc_md="What changed since the last acknowledgement, for a CRM and the like; skipped where none is set.",
+    )
+    def deliver(**context):
+        return orchestration.deliver(context)
+
+    @task(
         pool=WRITER_POOL,
         task_display_name="History and report",
         doc_md="`published/history` and `published/report`; after a month's last day also `published/scorecard`.",
@@ -85,6 +92,7 @@ def segment_customers():
     published = publish()
     chain(build(), check(), published, report(), summarise())
     chain(published, publish_to_postgres())
+    chain(published, deliver())
 
 
 segment_customers()

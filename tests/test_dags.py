@@ -126,8 +126,9 @@ def test_tasks_follow_one_another(bag):
     assert after == {
         "build": {"check"},
         "check": {"publish"},
-        "publish": {"publish_to_postgres", "report"},
+        "publish": {"publish_to_postgres", "deliver", "report"},
         "publish_to_postgres": set(),
+        "deliver": set(),
         "report": {"summarise"},
         "summarise": set(),
     }

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from strataflow import __version__
+from strataflow.crm.command import deliver_command
 from strataflow.engines import ENGINES
 from strataflow.errors import StrataflowError, UsageError
 from strataflow.generate import generate_command
@@ -829,6 +830,7 @@ def check(obj: dict[str, Any], file: Path, rows: int, day: date | None) -> None:
         raise click.exceptions.Exit(1)
 
 
+cli.add_command(shared(deliver_command))
 cli.add_command(shared(generate_command))
 cli.add_command(shared(tags_group))
 shared(lint_command)

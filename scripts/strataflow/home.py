@@ -93,6 +93,11 @@ class Home:
         return self.root / "published"
 
     @property
+    def crm(self) -> Path:
+        """What other systems have acknowledged of changes, and what is on its way to them: ``crm/<target>/``."""
+        return self.root / "crm"
+
+    @property
     def scratch(self) -> Path:
         """Unfinished writes; emptied by the next writer."""
         return self.root / "scratch"

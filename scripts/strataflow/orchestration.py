@@ -13,6 +13,7 @@ Settings come from the environment, so that one image serves every shop:
 ``STRATAFLOW_RETRIES``                  tries after the first one (3)
 ``STRATAFLOW_DEADLINE_MINUTES``         a run that takes longer raises an alert (180)
 ``STRATAFLOW_ALERT_URL``                alerts are also posted there as JSON
+``STRATAFLOW_TARGETS``                  YAML file of the systems that are told what changes (none)
 ``STRATAFLOW_KEEP_DAYS``                published days before the current one that are kept (all)
 ``STRATAFLOW_POSTGRES_DSN``             a database for BI, or the id of an Airflow connection (none)
 ``STRATAFLOW_POSTGRES_SCHEMA``          its schema (strataflow)
@@ -346,6 +347,28 @@ def publish_to_postgres(context: Mapping[str, Any]) -> dict[str, Any]:
     with _steps(context, writes=True) as steps:
         done = steps.publish_to_postgres(dsn, day)
     return {"day": str(day), **done.as_dict()}
+
+
+def deliver(context: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell other systems what has changed since they acknowledged something last.
+
+    They are told what readers see now, which need not be the run's day. Recorded in a log of its own.
+
+    Raises:
+        AirflowSkipException: the deployment names no targets.
+        UsageError: a target is described wrongly or its key is not set.
+        StepFailed: a target did not acknowledge; Airflow tries again later and goes on where it stopped.
+    """
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    from strataflow.crm import targets
+    from strataflow.crm.command import deliver_all
+    from strataflow.run import Deployment
+
+    if not os.environ.get(targets.SETTING):
+        raise AirflowSkipException(f"nobody is to be told: {targets.SETTING} is not set")
+    done = deliver_all(Deployment.at(None, None).home, targets.load_targets().values())
+    return {"day": str(day_of(context)), "targets": [each.as_dict() for each in done]}
 
 
 def report(context: Mapping[str, Any]) -> dict[str, Any]:
