@@ -366,7 +366,7 @@ def _publish_to_postgres(obj: dict[str, Any], day: date | None, given: dict[str,
             since=given["first"],
             keep_days=postgres.keep_days_setting(),
         )
-        step.outcome, step.rows, step.detail = "ok" if done.changed else "unchanged", done.rows, done.as_dict()
+        postgres.record(step, done)
     document = {"ok": True, "command": "publish", "to": "postgres", **done.as_dict()}
     _screen(obj).result(document, lambda console: postgres.print_followed(done, console))
 

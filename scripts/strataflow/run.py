@@ -8,7 +8,7 @@ go through here. The caller holds the home's writer lock.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -101,6 +101,8 @@ class Steps:
             report = land(at.home, at.project, at.sources, first, last, tables=tables, progress=self.progress)
             step.rows = report.rows_read
             step.outcome = "ok" if report.changed else "unchanged"
+            step.inputs = [f"sources/{one.name}" for one in at.sources.sources if not tables or one.table in tables]
+            step.outputs = self._landed(tables)
             step.detail = {"notes": list(report.notes)}
         return report
 
@@ -115,6 +117,7 @@ class Steps:
         at = self.deployment
         with self.log.step("gate 1") as step:
             report = validate_landed(at.home, at.project, at.sources, day, tables=tables, since=since)
+            step.inputs = self._landed(tables)
             step.detail = _passed(report)
         return report
 
@@ -143,6 +146,7 @@ class Steps:
                 step.outcome = "unchanged"
             step.rows = made.meta["tables"].get("customer_segments")
             step.detail = {"build_id": made.meta["build_id"], "engine": made.meta["engine"]}
+            step.inputs, step.outputs = self._landed(None), _tables("build", made.meta["published"])
         return made
 
     def check_built(self, build: Build) -> GateReport:
@@ -156,6 +160,7 @@ class Steps:
 
         with self.log.step("gate 2") as step:
             self._refuse_outdated(build)
+            step.inputs = _tables("build", build.meta["published"])
             report = validate_built(self.deployment.home, self.deployment.project, build)
             step.detail = _passed(report)
         return report
@@ -173,6 +178,7 @@ class Steps:
             step.rows = sum(table["rows"] for table in done.manifest["tables"].values())
             step.outcome = "ok" if done.changed else "unchanged"
             step.detail = {"version": done.version}
+            step.inputs, step.outputs = (_tables(where, done.manifest["tables"]) for where in ("build", "published"))
         return done
 
     def publish_to_postgres(self, dsn: str, day: date) -> Followed:
@@ -187,8 +193,7 @@ class Steps:
 
         with self.log.step(postgres.STEP) as step:
             done = postgres.follow(self.deployment.home, dsn, days=[day], keep_days=postgres.keep_days_setting())
-            step.rows, step.outcome = done.rows, "ok" if done.changed else "unchanged"
-            step.detail = done.as_dict()
+            postgres.record(step, done)
         return done
 
     def history(self) -> Refreshed:
@@ -301,6 +306,11 @@ class Steps:
             return None
         return Published(path=version, manifest=manifest, changed=False, is_current=current_version(at.home) == version)
 
+    def _landed(self, tables: list[str] | None) -> list[str]:
+        """Tables of the lake that the shop's sources feed, or those of them that are named."""
+        fed = {source.table for source in self.deployment.sources.sources}
+        return _tables("lake", fed & set(tables) if tables else fed)
+
     def _finished_build(self, day: date, known_at: date | None) -> Build | None:
         """The build left by a run that ended before publishing, if it is still the right one."""
         from strataflow.build import Build
@@ -344,6 +354,11 @@ def most_recent_landed_day(home: Home) -> date:
             todo="strataflow land --date YYYY-MM-DD",
         )
     return date.fromisoformat(max(days))
+
+
+def _tables(where: str, names: Iterable[str]) -> list[str]:
+    """Tables as the log names what a step read or wrote."""
+    return [f"{where}/{name}" for name in sorted(names)]
 
 
 def _passed(report: GateReport) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from strataflow import __version__
 from strataflow.durable import write_json
 from strataflow.errors import Busy, GateFailed, InputError, StepFailed, StrataflowError, UsageError
+from strataflow.lineage import Lineage
 
 if TYPE_CHECKING:
     from strataflow.home import Home
@@ -44,6 +45,8 @@ class Step:
         rows: rows the step worked on, where that means something.
         peak_memory_bytes: the largest memory this process had held when the step ended.
         outcome: ok, unchanged, skipped or failed.
+        inputs: what the step read, named by its place in the flow: ``lake/orders``, ``published/churn_risk``.
+        outputs: what it wrote, named alike.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Step:
     peak_memory_bytes: int = 0
     outcome: str = "ok"
     detail: dict[str, Any] = field(default_factory=dict)
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -62,6 +67,7 @@ class RunLog:
     path: Path
     record: dict[str, Any]
     _started: float
+    _lineage: Lineage
 
     @classmethod
     def start(cls, home: Home, command: str, as_of: date, parameters: dict[str, Any]) -> RunLog:
@@ -88,20 +94,22 @@ class RunLog:
             "step": None,
             "steps": [],
         }
-        log = cls(path, record, time.perf_counter())
+        log = cls(path, record, time.perf_counter(), Lineage.of(command, str(as_of)))
         log._save()
+        log._lineage.run_started()
         return log
 
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
         """Time and record what happens inside; an exception marks the step as failed and goes on."""
-        step, started = Step(name=name, started_at=_now()), time.perf_counter()
+        step, started, error = Step(name=name, started_at=_now()), time.perf_counter(), None
         self.record["step"] = name
         self._save()
+        self._lineage.step_started(name)
         try:
             yield step
-        except BaseException:
-            step.outcome = "failed"
+        except BaseException as fault:
+            step.outcome, error = "failed", describe(fault)["what"]
             raise
         finally:
             step.seconds = round(time.perf_counter() - started, 3)
@@ -109,6 +117,7 @@ class RunLog:
             self.record["step"] = None
             self.record["steps"].append(asdict(step))
             self._save()
+            self._lineage.step_ended(step, error)
 
     @contextmanager
     def closing(self) -> Iterator[RunLog]:
@@ -132,6 +141,7 @@ class RunLog:
             outcome=outcome, error=error, seconds=round(time.perf_counter() - self._started, 3), ended_at=_now()
         )
         self._save()
+        self._lineage.run_ended((error or {"what": outcome})["what"] if outcome in ("failed", "interrupted") else None)
 
     def _save(self) -> None:
         write_json(self.path, self.record)

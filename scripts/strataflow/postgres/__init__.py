@@ -18,6 +18,7 @@ from strataflow.postgres.follow import (
     keep_days_setting,
     layout_of,
     print_followed,
+    record,
 )
 from strataflow.postgres.session import SETTING, dsn_of
 
@@ -31,4 +32,5 @@ __all__ = [
     "keep_days_setting",
     "layout_of",
     "print_followed",
+    "record",
 ]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from strataflow.home import Home
+    from strataflow.runlog import Step
 
 # How the run log calls it.
 STEP = "publish to postgres"
@@ -52,6 +53,7 @@ class Followed:
         removed: days whose rows are gone.
         dropped: tables of deprecated contracts that are gone, as ``table_vN``.
         rows: rows copied.
+        tables: what the current version consists of there.
         notes: what could not be done now and will be tried again, as sentences.
     """
 
@@ -61,6 +63,7 @@ class Followed:
     removed: tuple[date, ...] = ()
     dropped: tuple[str, ...] = ()
     rows: int = 0
+    tables: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
@@ -189,6 +192,7 @@ class _Following:
             removed=tuple(to_remove),
             dropped=tuple(dropped),
             rows=rows,
+            tables=tuple(load.read_manifest(self.current)["tables"]),
             notes=tuple(notes),
         )
 
@@ -360,6 +364,12 @@ def keep_days_setting() -> int | None:
         UsageError: a setting is no whole number above 0.
     """
     return retention.keep_days_setting(KEEP_SETTING) or retention.keep_days_setting()
+
+
+def record(step: Step, done: Followed) -> None:
+    """Keep in the run's log what was done."""
+    step.outcome, step.rows, step.detail = "ok" if done.changed else "unchanged", done.rows, done.as_dict()
+    step.inputs, step.outputs = ([f"{where}/{table}" for table in done.tables] for where in ("published", "postgres"))
 
 
 def print_followed(done: Followed, console: Console) -> None:
