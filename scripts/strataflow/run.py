@@ -211,6 +211,7 @@ class Steps:
             waiting = ", ".join(str(day) for day in done.waiting)
             notes = [f"the moves of {waiting} wait until run again under today's rules and data"] if waiting else []
             step.detail = {"days": [str(day) for day in done.days], "notes": notes}
+            step.inputs, step.outputs = ["published/customer_segments"], ["published/history"]
         return done
 
     def report(self) -> bool:
@@ -225,6 +226,7 @@ class Steps:
             written = publish_report(at.home, at.project, version)
             step.outcome = "ok" if written else "unchanged"
             step.detail = {"version": version.name}
+            step.inputs, step.outputs = _tables("published", read_manifest(version)["tables"]), ["published/report"]
         return written
 
     def prune(self, day: date) -> Pruning | None:
