@@ -111,14 +111,15 @@ def test_the_project_is_parsed_again_when_it_or_what_has_landed_changes_and_only
     orders_alone = World(orders=world.orders)
     write_lake(home, own_project, orders_alone)
 
-    def parsed() -> list[tuple[str, int]]:
-        return [(path.name, path.stat().st_mtime_ns) for path in (home.root / "dbt" / "duckdb").glob("parsed-*")]
+    def left(name: str) -> list[tuple[str, int]]:
+        return [(path.name, path.stat().st_mtime_ns) for path in (home.root / "dbt" / "duckdb").glob(name)]
 
     def parsed_anew(day: date) -> bool:
-        before = parsed()
+        before, described = left("parsed-*"), left("manifest.json")
         build(home, own_project, SHOP, day)
-        assert len(parsed()) == 1
-        return parsed() != before
+        assert len(left("parsed-*")) == 1
+        assert (left("parsed-*") == before) == (left("manifest.json") == described)
+        return left("parsed-*") != before
 
     assert parsed_anew(DAY)
     assert not parsed_anew(DAY + timedelta(days=1))

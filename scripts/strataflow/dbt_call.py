@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,9 @@ def run_dbt(
         arguments += ["--select", *select]
     callbacks = [_reporter(progress)] if progress else []
     with environment(variables or {}), _parsed(artefacts(home, target), project, run_vars) as parsed:
-        outcome = dbtRunner(manifest=parsed, callbacks=callbacks).invoke(arguments)
+        if parsed.is_described:
+            arguments.append("--no-write-json")
+        outcome = dbtRunner(manifest=parsed.manifest, callbacks=callbacks).invoke(arguments)
     if isinstance(outcome.exception, KeyboardInterrupt):
         raise outcome.exception
     if not outcome.success:
@@ -109,7 +112,7 @@ def compile_models(
         arguments += ["--select", *names]
     memory = {"STRATAFLOW_BUILD_DB": ":memory:"}
     with environment(memory), _parsed(artefacts(home, place), project, run_vars) as parsed:
-        outcome = dbtRunner(manifest=parsed).invoke(arguments)
+        outcome = dbtRunner(manifest=parsed.manifest).invoke(arguments)
     if not outcome.success:
         raise StepFailed(
             "dbt could not compile the models:\n  " + "\n  ".join(_failures(outcome)),
@@ -127,13 +130,24 @@ def artefacts(home: Home, target: str) -> Path:
 
 
 def manifest(home: Home, target: str) -> dict[str, Any]:
-    """The manifest that the last call for ``target`` left."""
+    """The manifest that dbt left for ``target``; it tells of the project as it is, its SQL may be of an earlier day."""
     return json.loads((artefacts(home, target) / "manifest.json").read_text(encoding="utf-8"))
 
 
+@dataclass(frozen=True)
+class _Parsed:
+    """The project as dbt parsed it before, if it did, and whether ``manifest.json`` already tells of it.
+
+    Writing that file takes an eighth of a small shop's build, and what is read from it depends on no day.
+    """
+
+    manifest: Manifest | None
+    is_described: bool
+
+
 @contextmanager
-def _parsed(folder: Path, project: Project, run_vars: Mapping[str, Any]) -> Iterator[Manifest | None]:
-    """The project as dbt parsed it the last time, None where it has changed since or never was.
+def _parsed(folder: Path, project: Project, run_vars: Mapping[str, Any]) -> Iterator[_Parsed]:
+    """The project as dbt parsed it the last time, nothing where it has changed since or never was.
 
     dbt itself parses anew whenever a var differs, and the day always does, which takes longer than
     building a small shop. What a day's vars change in the parsed project is which models read which:
@@ -143,21 +157,33 @@ def _parsed(folder: Path, project: Project, run_vars: Mapping[str, Any]) -> Iter
     from dbt.contracts.graph.manifest import Manifest
     from dbt.parser.manifest import extended_mashumuro_decoder
 
-    kept = Path(os.environ.get("STRATAFLOW_DBT_CACHE") or folder) / f"parsed-{_parse_key(folder, project, run_vars)}"
-    fresh = folder / "partial_parse.msgpack"  # where dbt leaves what it parsed
+    key = _parse_key(folder, project, run_vars)
+    kept = Path(os.environ.get("STRATAFLOW_DBT_CACHE") or folder) / f"parsed-{key}"
+    described, fresh = folder / f"described-{key}", folder / "partial_parse.msgpack"  # where dbt leaves what it parsed
+    if not described.is_file():
+        for outdated in folder.glob("described-*"):
+            outdated.unlink()
     if kept.is_file():
         manifest = Manifest.from_msgpack(kept.read_bytes(), decoder=extended_mashumuro_decoder)
         manifest.build_flat_graph()
-        yield manifest
-        return
-    for outdated in (fresh, *folder.glob("parsed-*")):
-        outdated.unlink(missing_ok=True)
-    yield None
-    if fresh.is_file():
-        os.replace(fresh, folder / kept.name)
-        if kept.parent != folder:
-            shutil.copyfile(folder / kept.name, kept.with_name(f".{os.getpid()}-{kept.name}"))
-            os.replace(kept.with_name(f".{os.getpid()}-{kept.name}"), kept)
+        yield _Parsed(manifest, described.is_file())
+    else:
+        for outdated in (fresh, *folder.glob("parsed-*")):
+            outdated.unlink(missing_ok=True)
+        yield _Parsed(None, is_described=False)
+        if fresh.is_file():
+            _keep(fresh, folder / kept.name, kept)
+    if (folder / "manifest.json").is_file():
+        described.touch()
+
+
+def _keep(fresh: Path, own: Path, kept: Path) -> None:
+    """Keep what dbt parsed in the home, and where all homes look for it."""
+    os.replace(fresh, own)
+    if kept != own:
+        copied = kept.with_name(f".{os.getpid()}-{kept.name}")
+        shutil.copyfile(own, copied)
+        os.replace(copied, kept)
 
 
 def _parse_key(folder: Path, project: Project, run_vars: Mapping[str, Any]) -> str:
