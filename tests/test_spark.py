@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as time_of_day
 from pathlib import Path
 
 import duckdb
@@ -33,6 +34,7 @@ from strataflow.run import Deployment, Steps
 from strataflow.runlog import RunLog
 from strataflow.sources import Shop, load_sources
 from strataflow.sqltext import quoted
+from strataflow.tags.inbox import Statement, keep
 from worlds import START, several_worlds, write_lake
 
 PROJECT = Project.locate()
@@ -114,6 +116,17 @@ def lake_of(home: Home, target: Path) -> Home:
 # ---------------------------------------------------------------- parity
 
 
+def said_of_households(day: date) -> list[tuple[Statement, date]]:
+    """Manual tags that are in force, outranked, against the data, taken back, with a value, and not understood."""
+    noon = datetime.combine(day, time_of_day(17), UTC)
+    texts = ("night owl", "早间活跃", "never bought", "region: Berlin", "客户首次", "Gr umpy", "grumpy")
+    return [
+        (Statement(str(household), text, "remove" if n % 5 == 4 else "add", f"colleague {n % 3}", noon), day)
+        for household in range(1, 40)
+        for n, text in enumerate(texts, household)
+    ]
+
+
 @pytest.mark.spark
 @pytest.mark.usefixtures("cluster")
 def test_complete_journey_is_published_as_the_same_bytes_whichever_engine_ran_on_which_day(tmp_path, monkeypatch):
@@ -131,6 +144,7 @@ def test_complete_journey_is_published_as_the_same_bytes_whichever_engine_ran_on
         return made
 
     embedded = Home(tmp_path / "embedded")
+    keep(embedded, said_of_households(eve))
     land(embedded, PROJECT, sources, first, morrow)
     run(embedded, eve)
     switched = Home(tmp_path / "it's the other")

@@ -210,6 +210,8 @@ SPOILED = {
     "tags_have_a_value_where_the_dictionary_says_so": (
         f"update customer_tags set tag_value = null {ONE} and tag_id = 'main_channel'"
     ),
+    "tags_on_orders_agree_with_the_ledger": f"update customer_segments set lifetime_orders = 0 {ONE}",
+    "tags_say_where_they_come_from": "update customer_tags set tagged_by = null where source = 'manual'",
     "tags_have_evidence": f"update customer_tags set evidence = '' {ONE}",
     "tags_are_in_the_dictionary": f"update customer_tags set tag_id = '已下单' {ONE} and tag_id = 'has_ordered'",
     "tags_are_given_once": f"insert into customer_tags from customer_tags {ONE} and tag_id = 'main_channel'",
@@ -315,6 +317,12 @@ def test_a_group_that_is_no_longer_in_use_is_not_demanded(build, home, tmp_path)
         ("tags_agree_with_the_segments", f"update customer_segments set value_tier = 'high' {ONE}"),
         ("segments_are_restated_as_tags", f"update customer_segments set ecommerce_stage = 'super' {ONE}"),
         ("mandatory_groups_hold_a_tag_for_everyone", f"delete from customer_tags {ONE}"),
+        (
+            "tags_on_orders_agree_with_the_ledger",
+            "update customer_segments set lifetime_orders = 9 where customer_id = 'c00'",
+        ),
+        ("tags_say_where_they_come_from", f"update customer_tags set source = 'guessed' {ONE}"),
+        ("tags_say_where_they_come_from", "update customer_tags set since_date = since_date + 9"),
         ("every_statement_of_staff_has_one_outcome", "insert into manual_tag_outcomes from manual_tag_outcomes"),
         ("every_statement_of_staff_has_one_outcome", "update manual_tag_outcomes set outcome = 'lost'"),
         ("every_statement_of_staff_has_one_outcome", "update manual_tag_outcomes set source_line = 99 - source_line"),
