@@ -23,8 +23,8 @@ SECRETS = {
     "AIRFLOW_ADMIN_PASSWORD",
     "STRATAFLOW_SPARK_SECRET",
 }
-# Empty where no source has contact data.
-OPTIONAL_SECRETS = {"STRATAFLOW_PSEUDONYM_KEY"}
+# Empty where no source has contact data, and where nothing is posted to a CRM.
+OPTIONAL_SECRETS = {"STRATAFLOW_PSEUDONYM_KEY", "STRATAFLOW_DELIVERY_KEY"}
 SPARK = {"spark-master", "spark-worker-1", "spark-worker-2"}
 
 
