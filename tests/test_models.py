@@ -20,7 +20,10 @@ from strataflow.ledger import LEDGERS
 from strataflow.prediction import lifetime_value
 from strataflow.project import Project
 from strataflow.rules import variables
+from strataflow.tags import profile
+from strataflow.tags.seeds import read as read_vocabulary
 from strataflow.totals import TOTALS
+from tag_worlds import GROUPS, expected_tags
 from worlds import (
     START,
     CompiledModels,
@@ -44,6 +47,8 @@ TABLES = {
     "manual_tag_outcomes": "received_date, source_name, source_file, source_line",
     "tag_review_queue": "word",
     "tag_conflicts": "customer_id, tag_id, source",
+    "customer_profile": "customer_id",
+    "tag_coverage": "level, subject",
     "customer_explanations": "customer_id",
     "churn_risk": "customer_id",
     "contact_list": "customer_id",
@@ -148,6 +153,7 @@ def test_random_shops_agree_with_the_written_definitions(bench, first_seed):
             _check_segments(bench, world, full, AS_OF, AS_OF, seed)
             _check_contacts(bench, world, full, AS_OF)
             _check_equal(continued, full, seed)
+            _check_tags(bench, world, full, seed)
         if seed % 4 == 0:
             with bench.models["restated"].run(CHECKED) as restated:
                 _check_segments(bench, world, restated, EARLIER, AS_OF, seed)
@@ -190,6 +196,28 @@ def _check_contacts(bench, world, connection, day):
     plays = {person: play for person, play, _ in found}
     expected = expected_suppressions(world, bench.project, day, day, plays, cap)
     assert {person: reason for person, _, reason in found} == expected
+
+
+def _check_tags(bench, world, connection, seed):
+    """Tags equal a second implementation, and the profile says the same as the tags."""
+    listed = ", ".join(f"'{group}'" for group in GROUPS)
+    found = connection.execute(
+        f"select customer_id, tag_id from customer_tags where tag_group in ({listed})"
+    ).fetchall()
+    customers = list(segments(connection))
+    assert set(found) == expected_tags(world, bench.project, customers, AS_OF, AS_OF), seed
+    assert len(found) == len(set(found)), seed
+    told: dict[str, dict] = {person: {} for person in customers}
+    for person, tag, value in connection.execute("select customer_id, tag_id, tag_value from customer_tags").fetchall():
+        told[person][tag] = value or tag
+    columns = profile.columns(read_vocabulary(bench.project))
+    names = [column.name for column in columns]
+    for person, *cells in connection.execute(
+        f"select customer_id, {', '.join(names)} from customer_profile"
+    ).fetchall():
+        for column, cell in zip(columns, cells, strict=True):
+            held = [told[person][tag.tag_id] for tag in column.tags if tag.tag_id in told[person]]
+            assert cell == (bool(held) if column.holds == "flag" else held[0] if held else None), (seed, column.name)
 
 
 def _check_ledger(connection, world, known_at):

@@ -87,6 +87,10 @@ def _deliver_order(rng: random.Random, world: World, order_id: str, person: str,
         "amount": Decimal(rng.randrange(0, 5000)) / 100,
         "refunded_amount": Decimal(0),
     }
+    # By the number and not by lot, so that the worlds stay the ones they were.
+    version["order_hour"] = version["ordered_at"].hour
+    version["discount_amount"] = (version["amount"] * (int(order_id[1:]) % 3) / 10).quantize(Decimal("0.01"))
+    version["coupon_amount"] = Decimal(int(order_id[1:]) % 5 == 0)
     received = ordered + timedelta(days=rng.choice([0, 0, 0, 1, 5]))
     world.orders.append({**version, "received_date": received})
     while rng.random() < 0.35:
@@ -107,7 +111,7 @@ def _deliver_order(rng: random.Random, world: World, order_id: str, person: str,
             less = -Decimal(rng.randrange(1, 2000)) / 100
             world.orders.append(
                 {**version, "is_adjustment": True, "amount": less, "refunded_amount": Decimal(0),
-                 "received_date": received}
+                 "discount_amount": Decimal(0), "coupon_amount": Decimal(0), "received_date": received}
             )  # fmt: skip
             continue
         world.orders.append({**version, "received_date": received})
@@ -291,7 +295,7 @@ def expected_segments(world: World, project: Project, as_of: date, known_at: dat
     statuses = _seed(project, "order_statuses")
     valid_statuses = {row["status"] for row in statuses if row["counts_as_valid"] == "true"}
     valid = [order for order in orders if order["status"] in valid_statuses and order["net"] > 0]
-    interactions = _interactions(world, as_of, known_at)
+    interactions = interactions_counted(world, as_of, known_at)
     seen = _first_seen(world, orders, interactions, as_of, known_at)
     customers = {person: _measures(person, valid, as_of, day) for person, day in seen.items()}
     _score(customers)
@@ -311,7 +315,7 @@ def expected_suppressions(
     """
     channels = {row["channel"]: row for row in _seed(project, "contact_channels")}
     playbook = {row["playbook_id"]: row for row in _seed(project, "playbook")}
-    interactions = _interactions(world, as_of, known_at)
+    interactions = interactions_counted(world, as_of, known_at)
     return {
         person: _suppression(
             [each for each in interactions if each["customer_id"] == person],
@@ -344,7 +348,7 @@ def _seed(project: Project, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _interactions(world: World, as_of: date, known_at: date) -> list[dict[str, Any]]:
+def interactions_counted(world: World, as_of: date, known_at: date) -> list[dict[str, Any]]:
     """Interactions up to ``as_of``; an id received again within 30 days of its last delivery counts once."""
     kept, last_seen = [], {}
     for row in sorted(world.interactions, key=lambda row: row["received_date"]):
