@@ -166,6 +166,7 @@ def make_build(home: Home, as_of: date = DAY, build_id: str = "b1") -> Build:
         _make_manual_tags(build, home, as_of)
         _make_coverage(build, as_of)
         _make_lists(build, as_of)
+        _make_predictions(build, as_of)
         days = [day for (day,) in build.execute("select distinct received_date from orders order by all").fetchall()]
         for day in days:
             _write_orders(build, home, day)
@@ -283,6 +284,28 @@ def _make_coverage(build: duckdb.DuckDBPyConnection, as_of: date) -> None:
         select
             *, date '{as_of}' as as_of_date, (select count(*) from customer_segments) - customers as untagged_customers
         from reached
+        """
+    )
+
+
+def _make_predictions(build: duckdb.DuckDBPyConnection, as_of: date) -> None:
+    sunday = as_of - timedelta(days=as_of.isoweekday() % 7 or 7)
+    build.execute(
+        f"""
+        create table customer_lifetime_value as
+        select
+            customer_id, as_of_date, 365 as horizon_days, 2.000000::decimal(18, 6) as expected_orders,
+            12.34::decimal(18, 2) as expected_order_value, 23.50::decimal(18, 2) as expected_value,
+            0.00::decimal(18, 2) as expected_value_low, 47.00::decimal(18, 2) as expected_value_high,
+            0.750000::decimal(18, 6) as alive_probability, 'model' as method
+        from customer_segments where last_order_date is not null;
+        create table churn_model_card as
+        select
+            date '{as_of}' as as_of_date, candidate, date '{sunday}' as trained_at, 90 as horizon_days,
+            candidate = 'boosting' as is_used, 'log loss' as reason,
+            auc::double as auc, log_loss::double as log_loss, brier::double as brier
+        from (values ('recency', 0.7, 0.5, 0.2), ('boosting', 0.8, 0.4, 0.1))
+            as judged (candidate, auc, log_loss, brier)
         """
     )
 

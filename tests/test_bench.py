@@ -16,7 +16,9 @@ from bench.comparison import compared
 from bench.largefile import land_large_file
 from bench.lower_bound import Floor
 from bench.measure import CommandFailed, bytes_on_disk, measured
-from bench.report import _proofs, page, told
+from bench.prediction import STEPS as STEPS_OF_PREDICTION
+from bench.prediction import prediction
+from bench.report import _apart, _proofs, page, told
 from bench.shops import SIZES, GeneratedShop, growth_pair
 from bench.targets import COUNTED, total, verdicts
 
@@ -271,6 +273,24 @@ def test_a_proof_that_finds_a_difference_misses_its_target_and_says_which():
     assert judged == [False, True, True]
     assert "world 7" in _proofs(result)
     assert "345 s" in _proofs(result)
+
+
+# -- prediction
+
+
+def test_prediction_is_measured_step_by_step_and_judged_at_its_size(tmp_path):
+    found = prediction(800, tmp_path, tmp_path / "log")
+    assert found["customers"] == 800
+    assert 1_600 < found["orders"] < 16_000
+    assert all(found[step]["seconds"] > 0 for step in STEPS_OF_PREDICTION)
+    model = json.loads((tmp_path / "value.json").read_text(encoding="utf-8"))
+    assert (model["method"], model["problems"]) == ("model", [])
+    result = {"size": "L", "prediction": found}
+    slow = copy.deepcopy(result)
+    slow["prediction"]["score"]["seconds"] = 21
+    assert [verdict.is_met for verdict in verdicts(result)] == [True] * 4
+    assert [verdict.is_met for verdict in verdicts(slow)] == [True, True, True, False]
+    assert "800 customers" in _apart(result)
 
 
 # -- shops

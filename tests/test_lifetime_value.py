@@ -1,6 +1,7 @@
 """Lifetime value: against simulated shops whose future is known, and where no model can be trusted."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from past_shops import AS_OF, LEDGERS, PROJECT, START, connect, shop
+from strataflow.errors import StepFailed
 from strataflow.prediction import lifetime_value
 from strataflow.prediction.features import features_sql
 from strataflow.prediction.lifetime_value import ValueModel
@@ -80,6 +82,37 @@ def test_a_shop_without_orders_yields_an_empty_table():
     model = lifetime_value.fit(connection, LEDGERS, AS_OF)
     assert model.problems == ("no orders yet",)
     assert scores(connection, model).empty
+
+
+@pytest.mark.parametrize(
+    ("change", "method"),
+    [
+        (lambda o: o[o.customer_id == o.customer_id.iloc[0]], "cohort_average"),
+        (lambda o: o.drop_duplicates("customer_id").assign(order_date=AS_OF), "cohort_average"),
+        (lambda o: o.drop_duplicates("customer_id").assign(order_date=START), "cohort_average"),
+        (lambda o: o.assign(net_amount=np.where(np.arange(len(o)) % 3, o.net_amount, np.nan)), "model"),
+    ],
+    ids=["one customer", "all new", "nobody comes back", "amounts missing"],
+)
+def test_a_shop_that_says_little_ends_in_possible_numbers_and_the_reason(orders, change, method):
+    changed = change(orders[orders.order_date <= AS_OF])
+    connection = connect(changed)
+    model = lifetime_value.fit(connection, LEDGERS, AS_OF)
+    found = scores(connection, model)
+    assert len(found) == changed.customer_id.nunique()
+    for column in ("expected_orders", "expected_order_value", "expected_value"):
+        values = found[column].astype(float)
+        assert np.isfinite(values).all(), column
+        assert (values >= 0).all(), column
+    assert model.method == method
+    assert bool(model.problems) or method == "model"
+
+
+def test_scores_that_are_no_numbers_break_the_contract_in_words(orders):
+    connection = connect(orders)
+    model = lifetime_value.fit(connection, LEDGERS, AS_OF)
+    with pytest.raises(StepFailed, match=r"expected_order_value(?s:.*)value_model.json"):
+        scores(connection, replace(model, value=None, mean_order_value=float("nan")))
 
 
 def test_money_later_is_worth_less(orders):

@@ -49,6 +49,7 @@ VALUES = {
         "contact_cap_contacts": 4,
         "contact_cap_days": 30,
         "contact_look_back_days": 90,
+        "ltv_discount_rate": 0.10,
     },
 }
 
@@ -198,6 +199,18 @@ SPOILED = {
     "suppressed_customers_have_a_known_reason": (
         "update contact_suppressed set suppressed_reason = 'mood' where suppressed_reason = 'no_consent'"
     ),
+    "lifetime_values_are_of_the_customers_with_an_order": f"delete from customer_lifetime_value {ONE}",
+    "lifetime_values_speak_of_the_day_asked_for": (
+        f"update customer_lifetime_value set as_of_date = as_of_date - 1 {ONE}"
+    ),
+    "lifetime_values_are_possible": f"update customer_lifetime_value set expected_value_low = 48 {ONE}",
+    "lifetime_value_is_orders_times_value_discounted": (
+        f"update customer_lifetime_value set expected_value = 24.72 {ONE}"
+    ),
+    "model_card_names_one_candidate_in_use": "update churn_model_card set is_used = true",
+    "model_in_use_has_the_lowest_log_loss": ("update churn_model_card set log_loss = 0.3 where candidate = 'recency'"),
+    "model_card_figures_are_possible": "update churn_model_card set auc = 'nan'::double where candidate = 'recency'",
+    "model_was_trained_on_the_sunday_before": "update churn_model_card set trained_at = as_of_date",
     "cutoffs_are_kept_for_every_measure": "update rfm_cutoffs set measure = 'recency' where measure = 'monetary'",
     "cutoffs_rise": "update rfm_cutoffs set cutoff_2 = 0 where measure = 'monetary'",
     "cutoffs_speak_of_all_scored_customers": "update rfm_cutoffs set scored_customers = 1 where measure = 'monetary'",
@@ -314,6 +327,12 @@ def test_a_group_that_is_no_longer_in_use_is_not_demanded(build, home, tmp_path)
         ("contact_list_ranks_follow_priority_from_1_without_gaps", "update contact_list set priority = rank"),
         ("contact_list_says_why_and_what_to_do", "update contact_list set channel = 'pigeon'"),
         ("tags_have_a_value_where_the_dictionary_says_so", "update customer_tags set tag_value = 'x'"),
+        ("lifetime_values_are_possible", f"update customer_lifetime_value set expected_orders = null {ONE}"),
+        ("lifetime_values_are_possible", f"update customer_lifetime_value set method = 'cohort_average' {ONE}"),
+        ("lifetime_value_is_orders_times_value_discounted", "update customer_lifetime_value set expected_value = 22"),
+        ("model_card_names_one_candidate_in_use", "update churn_model_card set is_used = false"),
+        ("model_was_trained_on_the_sunday_before", "update churn_model_card set trained_at = trained_at - 7"),
+        ("model_was_trained_on_the_sunday_before", "update churn_model_card set trained_at = trained_at + 1"),
         ("tags_agree_with_the_segments", f"update customer_segments set value_tier = 'high' {ONE}"),
         ("segments_are_restated_as_tags", f"update customer_segments set ecommerce_stage = 'super' {ONE}"),
         ("mandatory_groups_hold_a_tag_for_everyone", f"delete from customer_tags {ONE}"),

@@ -123,6 +123,17 @@ def _apart(results: dict[str, Any]) -> str:
             f"- **A training day** (Mondays): the build takes {results['training']['build']['seconds']:.1f} s, "
             f"{extra['seconds']:.1f} s more ({extra['cpu_seconds']:.1f} CPU seconds). The first run trains, too."
         )
+    if "prediction" in results:
+        of, names = results["prediction"], {"bg_nbd": "fitting BG/NBD", "train": "training", "score": "scoring"}
+        figures = ", ".join(
+            f"{words} {of[step]['seconds']:.1f} s ({of[step]['cpu_seconds']:.1f} CPU seconds, "
+            f"{of[step]['peak_memory_bytes'] / MIB:,.0f} MiB)"
+            for step, words in names.items()
+        )
+        lines.append(
+            f"- **Prediction for {of['customers']:,} customers with {of['orders']:,} orders**, each a process from "
+            f"start to end: {figures}. Training and scoring are of churn and lifetime value together."
+        )
     if "growth" in results:
         pair = results["growth"]
         seconds = {

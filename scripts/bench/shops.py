@@ -31,6 +31,7 @@ class Size:
         rfm_runs: how often each rival scores them; the fastest counts.
         growth_customers: customers of the two shops that differ in the length of their history alone; a tenth of
             the size's, so that most have ordered within the short one, too.
+        predicted_customers: customers whose orders prediction is measured on.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Size:
     days: int = DAYS
     rfm_runs: int = 3
     growth_customers: int = 400
+    predicted_customers: int = 2_000
 
     @property
     def first(self) -> date:
@@ -50,8 +52,8 @@ SIZES = {
     # For tests: too small to learn a churn model from, and for a limit on the share of refused rows.
     "XS": Size("XS", {"customers": "800", "orders": "6000", "interactions": "9000", "dirt": "0"}, 20_000, 120, 1),
     "S": Size("S", {"size": "S"}, 200_000, growth_customers=2_000),
-    "M": Size("M", {"size": "M"}, 5_000_000, growth_customers=20_000),
-    "L": Size("L", {"size": "L"}, 5_000_000, growth_customers=200_000),
+    "M": Size("M", {"size": "M"}, 5_000_000, growth_customers=20_000, predicted_customers=200_000),
+    "L": Size("L", {"size": "L"}, 5_000_000, growth_customers=200_000, predicted_customers=2_000_000),
 }
 
 

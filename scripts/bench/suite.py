@@ -13,6 +13,7 @@ from bench.lower_bound import Floor
 from bench.measure import bytes_on_disk
 from bench.overhead import overhead
 from bench.pipeline import COMMAND, Pipeline
+from bench.prediction import prediction
 from bench.rivals import race
 from bench.shops import GeneratedShop, Size, growth_pair, prepare, whole_history
 
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 MONDAY = 1
-PARTS = ("days", "training", "growth", "rfm", "overhead", "large", "worlds", "causes", "backfill")
+PARTS = ("days", "training", "growth", "rfm", "overhead", "large", "worlds", "causes", "backfill", "prediction")
 # At M and L the fixed cost of a day drowns in the data, and what is measured of it at S holds for them too.
 # The proofs (worlds, causes, backfill) have shops of their own, so once is enough.
 PARTS_OF_SIZE = {
     "XS": ("days", "training", "growth", "rfm"),
     "S": ("days", "training", "growth", "rfm", "overhead", "worlds", "causes", "backfill"),
-    "M": ("days", "training", "growth", "rfm"),
-    "L": ("days", "training", "growth", "rfm", "large"),
+    "M": ("days", "training", "growth", "rfm", "prediction"),
+    "L": ("days", "training", "growth", "rfm", "large", "prediction"),
 }
 GIB = 1 << 30
 LARGE_FILE = {"file_bytes": GIB, "limit_bytes": GIB, "duckdb_bytes": 400 << 20}
@@ -68,6 +69,10 @@ class Suite:
         if "large" in parts:
             self.say("Large file: 1 GiB of CSV under 1 GiB of memory")
             found["large file"] = land_large_file(self._emptied("large", keeping="shop-"), self.log, **LARGE_FILE)
+        if "prediction" in parts:
+            self.say(f"Prediction: fit, training and scoring of {self.size.predicted_customers:,} customers")
+            folder = self._emptied("prediction", keeping="orders-")
+            found["prediction"] = prediction(self.size.predicted_customers, folder, self.log)
         return found | self._proofs(parts)
 
     def _proofs(self, parts: Sequence[str]) -> dict[str, Any]:
@@ -139,8 +144,9 @@ class Suite:
         return shop, generated
 
     def _training(self, eve: Pipeline, usual: dict[str, Any]) -> dict[str, Any]:
-        """The build of the one more day where the week's model is missing, as it is on a Monday."""
+        """The build of the one more day where the week's model and insights are missing, as they are on a Monday."""
         shutil.rmtree(eve.home / "models")
+        shutil.rmtree(eve.home / "state" / "insights")
         eve.land(eve.shop.last)
         build = eve.build(eve.shop.last)
         extra = {name: round(build[name] - usual[name], 3) for name in ("seconds", "cpu_seconds")}

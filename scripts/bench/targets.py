@@ -120,6 +120,13 @@ TARGETS = (
         "RFM, Strataflow's queries : plain DuckDB query",
         lambda r: _scoring(r, "Strataflow's queries") / _scoring(r, "plain DuckDB query"), 1.2, "×", ("M", "L"),
     ),
+    Target("BG/NBD fitted, start to end", lambda r: r["prediction"]["bg_nbd"]["seconds"], 20, "s", ("L",)),
+    Target("churn and lifetime value trained", lambda r: r["prediction"]["train"]["seconds"], 180, "s", ("L",)),
+    Target(
+        "churn and lifetime value trained, peak memory",
+        lambda r: r["prediction"]["train"]["peak_memory_bytes"] / GIB, 6, "GiB", ("L",),
+    ),
+    Target("churn and lifetime value scored", lambda r: r["prediction"]["score"]["seconds"], 20, "s", ("L",)),
     Target(
         "1 GiB of CSV lands, peak memory", lambda r: r["large file"]["peak_memory_bytes"] / GIB, 1, "GiB",
         ("XS", "S", "M", "L"),

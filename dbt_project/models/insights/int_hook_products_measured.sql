@@ -24,6 +24,7 @@ lines as (
 
 ),
 
+---------- one row per order and item
 items as (
 
     select order_id, customer_id, order_date, 'product' as level, product_id as item_id, product_name as item_name, quantity, net_amount
@@ -31,9 +32,18 @@ items as (
 
     union all
 
-    select order_id, customer_id, order_date, 'category' as level, category as item_id, category as item_name, quantity, net_amount
+    select
+        order_id,
+        min(customer_id) as customer_id,
+        min(order_date) as order_date,
+        'category' as level,
+        category as item_id,
+        category as item_name,
+        sum(quantity) as quantity,
+        sum(net_amount) as net_amount
     from lines
     where category is not null
+    group by order_id, category
 
 ),
 
@@ -87,14 +97,17 @@ orders_in_all as (
 sold as (
 
     select
-        level,
-        item_id,
-        max(item_name) as item_name,
-        cast(count(distinct order_id) as double) as orders,
-        sum(net_amount) as net_amount,
-        sum(quantity) as quantity
+        items.level,
+        items.item_id,
+        max(items.item_name) as item_name,
+        cast(count(*) as double) as orders,
+        sum(items.net_amount) as net_amount,
+        sum(items.quantity) as quantity
     from items
-    group by level, item_id
+    inner join hooked
+        on items.level = hooked.level
+            and items.item_id = hooked.item_id
+    group by items.level, items.item_id
 
 ),
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from strataflow.errors import StepFailed
 from strataflow.prediction import buy_till_you_die as btyd
 from strataflow.prediction import gamma_gamma
 from strataflow.prediction.features import Ledgers, day_literal
@@ -89,7 +90,7 @@ class ValueModel:
 
 def fit(connection: duckdb.DuckDBPyConnection, ledgers: Ledgers, as_of: date) -> ValueModel:
     """Fit to all customers with an order by ``as_of``, from what was received by then."""
-    connection.execute(f"create or replace temp table value_customers as {_per_customer(ledgers, as_of)}")
+    connection.execute(f"create or replace temp table value_customers as {per_customer(ledgers, as_of)}")
     try:
         return _fit(connection, ledgers, as_of)
     finally:
@@ -97,7 +98,7 @@ def fit(connection: duckdb.DuckDBPyConnection, ledgers: Ledgers, as_of: date) ->
 
 
 def _fit(connection: duckdb.DuckDBPyConnection, ledgers: Ledgers, as_of: date) -> ValueModel:
-    known = _histories(connection)
+    known = equal_histories(connection)
     if not len(known["customers"]):
         return ValueModel("cohort_average", None, None, ((0.0, 0.0),) * len(COHORT_EDGES), 0.0, ("no orders yet",))
     histories = btyd.Histories.of(known["x"], known["t_x"], known["age"], known["customers"])
@@ -152,6 +153,9 @@ def expected(
         )
     )
 
+
+# Empty where a cohort's average stands in.
+OPTIONAL = ("expected_value_low", "expected_value_high", "alive_probability")
 
 # The published table, described as the dbt models are.
 TABLE = "customer_lifetime_value"
@@ -212,6 +216,9 @@ def score(
     """Create the table :data:`TABLE` from the relation ``features``, in batches of Arrow.
 
     Customers of equal history and spend are computed once.
+
+    Raises:
+        StepFailed: the scores are not what the table's contract promises.
     """
     import pyarrow as pa
 
@@ -236,14 +243,38 @@ def score(
         f"cast({(given | finite)[name]} as {column['data_type']}) as {name}"
         for name, column in PUBLISHED["columns"].items()
     )
-    connection.execute(
-        f"create or replace table {TABLE} as select {columns} from {features} as known "
+    _fill(
+        connection,
+        f"select {columns} from {features} as known "
         "join value_found as found on known.order_days - 1 = found.x "
         "and known.tenure_days - known.silence_days = found.t_x and known.tenure_days = found.age "
-        "and known.orders = found.orders and round(known.order_value, 2) = found.order_value"
+        "and known.orders = found.orders and round(known.order_value, 2) = found.order_value",
     )
     connection.unregister("value_found")
     connection.execute("drop table value_histories")
+
+
+def _fill(connection: duckdb.DuckDBPyConnection, query: str) -> None:
+    """Write ``query`` into the table as :data:`PUBLISHED` has it, as dbt does where a contract is enforced.
+
+    Raises:
+        StepFailed: a value that must be there is missing, or is not of its column's type.
+    """
+    import duckdb
+
+    columns = ", ".join(
+        f"{name} {column['data_type']}{'' if name in OPTIONAL else ' not null'}"
+        for name, column in PUBLISHED["columns"].items()
+    )
+    connection.execute(f"create or replace table {TABLE} ({columns})")
+    try:
+        connection.execute(f"insert into {TABLE} by name {query}")
+    except (duckdb.ConstraintException, duckdb.ConversionException) as broken:
+        raise StepFailed(
+            f"the scores break the contract of {TABLE}: {broken}",
+            where="value_model.json of the training day",
+            todo="look for parameters that are no numbers; without the folder of that day the model is fitted again",
+        ) from broken
 
 
 def _scored(model: ValueModel, batch: pa.RecordBatch, yearly_discount: float) -> pa.Table:
@@ -278,8 +309,8 @@ def _by_cohort(model: ValueModel, order_days: np.ndarray, yearly_discount: float
     return dict(zip(COLUMNS, (orders, value, spend, unknown, unknown, unknown), strict=True))
 
 
-def _histories(connection: duckdb.DuckDBPyConnection) -> dict[str, np.ndarray]:
-    """Counts of equal histories: x, t_x, age in days, customers, and their orders and spend."""
+def equal_histories(connection: duckdb.DuckDBPyConnection) -> dict[str, np.ndarray]:
+    """Counts of equal histories in the table value_customers: x, t_x, age in days; customers, orders, spend."""
     return connection.execute(
         """
         select order_days - 1 as x, last_age as t_x, age, count(*) as customers,
@@ -301,7 +332,8 @@ def _fit_value(connection: duckdb.DuckDBPyConnection) -> tuple[Fit | None, tuple
     return (value, ()) if value.is_sound else (None, value.problems)
 
 
-def _per_customer(ledgers: Ledgers, as_of: date) -> str:
+def per_customer(ledgers: Ledgers, as_of: date) -> str:
+    """The query for order days, their span and age in days, orders and spend of each customer, as known on a day."""
     day = day_literal(as_of)
     return f"""
         select customer_id, count(*) as order_days, date_diff('day', min(order_date), max(order_date)) as last_age,
@@ -330,7 +362,7 @@ def _cohorts(connection: duckdb.DuckDBPyConnection, ledgers: Ledgers, as_of: dat
         f"""
         select {band} as cohort, cast(sum(coalesce(now.orders, 0) - before.orders) as double) / count(*) as orders,
             cast(sum(coalesce(now.spend, 0) - before.spend) as double) / count(*) as spend
-        from ({_per_customer(ledgers, split)}) as before
+        from ({per_customer(ledgers, split)}) as before
         left join value_customers as now using (customer_id)
         group by cohort
         """
