@@ -278,19 +278,23 @@ def test_a_proof_that_finds_a_difference_misses_its_target_and_says_which():
 # -- prediction
 
 
-def test_prediction_is_measured_step_by_step_and_judged_at_its_size(tmp_path):
-    found = prediction(800, tmp_path, tmp_path / "log")
-    assert found["customers"] == 800
-    assert 1_600 < found["orders"] < 16_000
-    assert all(found[step]["seconds"] > 0 for step in STEPS_OF_PREDICTION)
-    model = json.loads((tmp_path / "value.json").read_text(encoding="utf-8"))
-    assert (model["method"], model["problems"]) == ("model", [])
+def test_prediction_is_measured_on_a_shop_that_can_be_fitted(tmp_path):
+    log = tmp_path / "log"
+    found = prediction(2_000, tmp_path, log, steps=["bg_nbd"])
+    assert found["customers"] == 2_000
+    assert 4_000 < found["orders"] < 40_000
+    assert found["bg_nbd"]["cpu_seconds"] > 0
+    assert "problems=()" in log.read_text(encoding="utf-8")
+
+
+def test_prediction_is_judged_at_its_size_and_told():
+    quick = {"seconds": 19.0, "cpu_seconds": 30.0, "peak_memory_bytes": 5 << 30}
+    found = {"customers": 2_000_000, "orders": 9_000_000, **dict.fromkeys(STEPS_OF_PREDICTION, quick)}
     result = {"size": "L", "prediction": found}
-    slow = copy.deepcopy(result)
-    slow["prediction"]["score"]["seconds"] = 21
+    slow = {"size": "L", "prediction": found | {"score": quick | {"seconds": 21.0}}}
     assert [verdict.is_met for verdict in verdicts(result)] == [True] * 4
     assert [verdict.is_met for verdict in verdicts(slow)] == [True, True, True, False]
-    assert "800 customers" in _apart(result)
+    assert "2,000,000 customers" in _apart(result)
 
 
 # -- shops

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from bench.measure import measured
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import duckdb
 
     from strataflow.prediction.features import Ledgers
@@ -23,8 +25,11 @@ DAY, HISTORY_DAYS, HORIZON_DAYS = date(2025, 12, 28), 1096, 90
 STEPS = ("bg_nbd", "train", "score")
 
 
-def prediction(customers: int, folder: Path, log: Path) -> dict[str, Any]:
-    """Measure each of :data:`STEPS` on a ledger of ``customers``, written to ``folder`` unless it lies there.
+def prediction(customers: int, folder: Path, log: Path, steps: Sequence[str] = STEPS) -> dict[str, Any]:
+    """Measure ``steps`` on a ledger of ``customers``, written to ``folder`` unless it lies there.
+
+    Args:
+        steps: of :data:`STEPS`, in this order; scoring needs what training left in ``folder``.
 
     Returns:
         customers, orders, and the figures of each step from start to end of its process.
@@ -34,7 +39,7 @@ def prediction(customers: int, folder: Path, log: Path) -> dict[str, Any]:
     if not ledger.is_file():
         _write_ledger(ledger, customers)
     found: dict[str, Any] = {"customers": customers, "orders": _rows(ledger)}
-    for step in STEPS:
+    for step in steps:
         command = [sys.executable, "-m", "bench.prediction", step, str(ledger), str(folder)]
         found[step] = measured(command, log).as_dict()
     return found
