@@ -11,7 +11,7 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from strataflow.home import Home
+    from strataflow.privacy.erase import Erasure
     from strataflow.publish import Published
     from strataflow.run import Deployment, Steps
     from strataflow.runlog import Step
@@ -687,6 +688,96 @@ def prune(obj: dict[str, Any], keep_days: int | None, dry_run: bool, **at: Any) 
     _screen(obj).result(
         document | {"dry_run": dry_run}, lambda console: retention.print_pruning(found, console, is_dry=dry_run)
     )
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  strataflow erase --customer-id C0012345 --reason "ticket 4711" --dry-run
+  strataflow erase --from-file - --reason "ticket 4711"      ids from standard input, one a line
+"""
+)
+@click.option("--customer-id", "named", multiple=True, help="Who, as in the tables; may be given many times.")
+@click.option("--from-file", type=click.File(encoding="utf-8"), help="A file with an id per line; - is standard input.")
+@click.option("--reason", help="Kept in the proof; must not name the person.")
+@click.option("--dry-run", is_flag=True, help="Say where they are named; erase nothing.")
+@location
+@waiting
+@shared
+@click.pass_obj
+def erase(
+    obj: dict[str, Any],
+    named: tuple[str, ...],
+    from_file: Iterable[str] | None,
+    reason: str | None,
+    dry_run: bool,
+    **at: Any,
+) -> None:
+    """Erase customers from everything this home holds.
+
+    Lake, quarantine, ledgers, published versions, history, pages, gates and logs; builds are removed.
+    Later landings leave them out. It can't be undone. Killed in between: give the same ids again.
+    """
+    from strataflow.privacy.told import print_erasure, print_places
+
+    ids = [*named, *(line.strip() for line in from_file or ())]
+    if dry_run:
+        from strataflow.home import Home
+        from strataflow.privacy.erase import places
+
+        found = places(Home.at(at["home"]), ids)
+        document = {"ok": True, "command": "erase", "changed": False, "dry_run": True, "files": found}
+        _screen(obj).result(document, lambda console: print_places(found, console))
+        return
+    erasure = _erase(obj, ids, reason, **at)
+    document = {"ok": True, "command": "erase", "changed": True, **erasure.proof, "proof": str(erasure.path)}
+    _screen(obj).result(document, lambda console: print_erasure(erasure, console))
+
+
+def _erase(
+    obj: dict[str, Any], ids: list[str], reason: str | None, *, home: Path | None, wait: float, **_: Any
+) -> Erasure:
+    from strataflow.home import Home
+    from strataflow.privacy.erase import erase
+    from strataflow.run import most_recent_landed_day
+    from strataflow.runlog import RunLog
+
+    screen = _screen(obj)
+    screen.log_to_stderr()
+    obj["home"] = at = Home.at(home)
+    with at.writing(wait), screen.progress() as progress:
+        log = RunLog.start(at, "erase", most_recent_landed_day(at), {"customers": len(set(ids))})
+        with log.closing(), log.step("erase") as step:
+            done = erase(at, ids, erased_at=log.record["started_at"], reason=reason, progress=progress)
+            step.rows, step.detail = sum(done.proof["rows"].values()), {"proof": done.path.name}
+    return done
+
+
+@cli.command()
+@click.argument("kind", type=click.Choice(["id", "phone", "email", "name", "wechat"]))
+@click.option("--sources", type=click.Path(file_okay=False, path_type=Path), help="Folder with the shop's shop.yml.")
+@shared
+@click.pass_obj
+def pseudonym(obj: dict[str, Any], kind: str, sources: Path | None) -> None:
+    """Tell the pseudonym that landing gives to a value.
+
+    The value is asked for, or read from standard input, so that it stays out of the shell's history.
+    """
+    from strataflow.privacy.pseudonyms import SETTING, key_in_force, pseudonym_of
+    from strataflow.sources import load_shop
+
+    key = key_in_force()
+    if key is None:
+        raise UsageError(f"{SETTING} is not set", todo="set it to the key with which the home was landed")
+    folder = sources or os.environ.get("STRATAFLOW_SOURCES")
+    code = load_shop(Path(folder) / "shop.yml").phone_country_code if folder else None
+    asked = sys.stdin.isatty()
+    value = click.prompt(kind, hide_input=True, err=True) if asked else sys.stdin.readline().rstrip("\r\n")
+    found = pseudonym_of(kind, value, key, code)
+    if found is None:
+        raise UsageError(f"that is no {kind}", todo="write it as the shop does")
+    document = {"ok": True, "command": "pseudonym", "kind": kind, "pseudonym": found}
+    _screen(obj).result(document, lambda console: console.print(found, highlight=False))
 
 
 @cli.command()

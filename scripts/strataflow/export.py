@@ -115,7 +115,7 @@ def export_table(
         f"copy (select * from {source} order by {order}) to {literal(path)} (format parquet, compression zstd)"
     )
     written = f"read_parquet({literal(path)}, hive_partitioning = false)"
-    expected, found = (_totals(connection, relation, columns) for relation in (source, written))
+    expected, found = (totals_of(connection, relation, columns) for relation in (source, written))
     if expected != found:
         raise StepFailed(
             f"the exported table {table} differs from the build: {found} instead of {expected}",
@@ -255,7 +255,7 @@ def _refuse_other_days(
         )
 
 
-def _totals(
+def totals_of(
     connection: duckdb.DuckDBPyConnection, relation: str, columns: dict[str, str]
 ) -> tuple[int, dict[str, str | None]]:
     """Rows, and the exact sum of each numeric column as text (null if there is no value).

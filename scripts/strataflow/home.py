@@ -98,6 +98,11 @@ class Home:
         return self.root / "crm"
 
     @property
+    def privacy(self) -> Path:
+        """Who was erased, as hashes; proofs of erasures; which key made the pseudonyms."""
+        return self.root / "privacy"
+
+    @property
     def scratch(self) -> Path:
         """Unfinished writes; emptied by the next writer."""
         return self.root / "scratch"

@@ -32,14 +32,15 @@ from strataflow.durable import json_text, sha256
 from strataflow.errors import InputError, StepFailed, UsageError
 from strataflow.landing_report import Landing, LandingReport
 from strataflow.privacy import pseudonyms
+from strataflow.privacy.tombstones import Tombstones
 from strataflow.project import canonical_tables
 from strataflow.rates import first_rates
-from strataflow.reasons import NEVER_COUNTED
+from strataflow.reasons import ERASED, NEVER_COUNTED
 from strataflow.staging import Span, Staged, Workbench
 from strataflow.tags import inbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import date
     from pathlib import Path
 
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 BATCH_BYTES = 256 << 20
 BATCH_FILES = 512
 REFUSED_SHOWN = 5
+# rows_read = rows_landed + rows_quarantined + rows_erased, per file and per day.
+COUNTS = ("rows_read", "rows_landed", "rows_quarantined", "rows_erased")
 # What is planned for a day to which nothing is to be done.
 SETTLED = ("unchanged", "kept")
 
@@ -98,14 +101,14 @@ def land(
     _refuse_stranded(home, inbox.including(home, sources), wanted if wanted is not None else list(canonical))
     pseudonyms.refuse_other_key(home, sources, canonical)
     days = days_between(first, last)
-    scratch = home.scratch / "landing"
+    scratch, tombstones = home.scratch / "landing", Tombstones.of(home)
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         flows: list[_Flow] = []
         prepared: list[_Day] = []
         for source, asked in _asked(home, sources, wanted, days):
             table, folder = canonical[source.table], scratch / source.name
-            flows.append(_flow(home, project, source, table, sources.shop, folder, progress))
+            flows.append(_flow(home, project, source, table, sources.shop, folder, tombstones, progress))
             prepared += flows[-1].prepare(asked)
         _refuse_bad_days(home, prepared)
         if any(day.manifest.get("pseudonym_key") for day in prepared) and (key := pseudonyms.key_in_force()):
@@ -223,8 +226,10 @@ class _Flow:
         shop: Shop,
         folder: Path,
         rates: dict[str, date],
+        tombstones: Tombstones | None,
         progress: Progress | None,
     ) -> None:
+        self.tombstones = tombstones
         self.home, self.source, self.table, self.shop, self.folder = home, source, table, shop, folder
         self.rates = rates
         self.identity = identity(source, table, shop, rates)
@@ -245,7 +250,7 @@ class _Flow:
                 made[plan.day] = self._empty_day(plan)
         open_plans = [plan for plan in plans if plan.day not in made]
         if open_plans:
-            with Workbench(self.folder, self.source, self.table, self.shop, self.rates) as bench:
+            with Workbench(self.folder, self.source, self.table, self.shop, self.rates, self.tombstones) as bench:
                 bench.load_lookups(lookups)
                 for day in self._worked(bench, open_plans):
                     made[day.day] = day
@@ -355,7 +360,7 @@ class _Flow:
         if any(fault is None for _, _, fault in counts):
             landed = self.folder / "landed" / f"{plan.day}.parquet"
             bench.write_landed(staged, plan.day, landed)
-        if any(fault is not None for _, _, fault in counts):
+        if any(fault not in (None, ERASED) for _, _, fault in counts):
             refused = self.folder / "refused" / f"{plan.day}.parquet"
             bench.write_refused(staged, plan.day, refused)
         self._reconcile_day(plan.day, counts, landed, refused)
@@ -392,7 +397,8 @@ class _Flow:
     ) -> None:
         """Rows in the files written against rows judged."""
         for path, is_landed in ((landed, True), (refused, False)):
-            judged = sum(rows for (_, _, fault), rows in counts.items() if (fault is None) == is_landed)
+            kept = [rows for (_, _, fault), rows in counts.items() if fault != ERASED and (fault is None) == is_landed]
+            judged = sum(kept)
             written = _rows_in(path) if path else 0
             if judged != written:
                 raise StepFailed(
@@ -410,18 +416,19 @@ class _Flow:
     ) -> dict[str, Any]:
         mine = {fault: rows for (number, _, fault), rows in counts.items() if number == place}
         rows = sum(mine.values())
-        landed = mine.get(None, 0)
+        landed, erased = mine.get(None, 0), mine.get(ERASED, 0)
         entry = _file_entry(file) | {
             "rows_read": rows,
             "rows_landed": landed,
-            "rows_quarantined": rows - landed,
+            "rows_quarantined": rows - landed - erased,
+            "rows_erased": erased,
         }
         return entry | (_whole_file(staged.tallies[place]) if place is not None else {"rows_in_file": 0})
 
     # -- manifests
 
     def _empty_day(self, plan: Plan) -> _Day:
-        nothing = {"rows_read": 0, "rows_landed": 0, "rows_quarantined": 0}
+        nothing = dict.fromkeys(COUNTS, 0)
         manifest = self._manifest(plan, [_file_entry(file) | nothing for file in plan.files], {}, None, None)
         return _Day(self.source, manifest, "landed", plan.day)
 
@@ -433,11 +440,7 @@ class _Flow:
         landed: Path | None,
         refused: Path | None,
     ) -> dict[str, Any]:
-        rows = {key: sum(file[key] for file in files) for key in ("rows_read", "rows_landed", "rows_quarantined")}
-        unexpected = sum(
-            count for code, count in reasons.items() if code not in (*NEVER_COUNTED, *self.source.limits.expected)
-        )
-        judged = rows["rows_landed"] + unexpected
+        rows = {key: sum(file[key] for file in files) for key in COUNTS}
         manifest = self.identity | rows | {
             "source": self.source.name,
             "table": self.table.name,
@@ -448,7 +451,7 @@ class _Flow:
             "partition_sha256": sha256(landed) if landed else None,
             "quarantine_sha256": sha256(refused) if refused else None,
             "limits": self.limits,
-            "quarantine_ratio": round(unexpected / judged, 6) if judged else 0.0,
+            "quarantine_ratio": quarantine_ratio(rows["rows_landed"], reasons, self.source.limits.expected),
         }  # fmt: skip
         if self.source.kind == "split":
             manifest |= {"takes_earlier": plan.takes_earlier, "takes_undated": plan.takes_undated}
@@ -494,10 +497,12 @@ def _flow(
     table: Table,
     shop: Shop,
     folder: Path,
+    tombstones: Tombstones | None = None,
     progress: Progress | None = None,
 ) -> _Flow:
     """The flow of one source, with the rates that the project has for it."""
-    return _Flow(home, source, table, shop, folder, first_rates(project, source, table, shop), progress)
+    rates = first_rates(project, source, table, shop)
+    return _Flow(home, source, table, shop, folder, rates, tombstones, progress)
 
 
 def _stranded(home: Home, sources: Sources, tables: Sequence[str]) -> list[tuple[str, str]]:
@@ -587,10 +592,16 @@ def _whole_file(tally: Tally) -> dict[str, int]:
     return told
 
 
+def quarantine_ratio(landed: int, reasons: Mapping[str, int], expected: Sequence[str]) -> float:
+    """The share of refused rows that a day's limit is held against: those that count, of those and the landed."""
+    unexpected = sum(count for code, count in reasons.items() if code not in (*NEVER_COUNTED, *expected))
+    return round(unexpected / (landed + unexpected), 6) if unexpected else 0.0
+
+
 def _reasons(counts: dict[tuple[int, date, str | None], int]) -> dict[str, int]:
     totals: Counter[str] = Counter()
     for (_, _, fault), rows in counts.items():
-        if fault is not None:
+        if fault not in (None, ERASED):
             totals[fault] += rows
     return dict(sorted(totals.items()))
 

@@ -51,6 +51,11 @@ class LandingReport:
         return sum(landing.manifest["rows_quarantined"] for landing in self.landings)
 
     @property
+    def rows_erased(self) -> int:
+        """Rows of customers who were erased, of which nothing is kept."""
+        return sum(landing.manifest.get("rows_erased", 0) for landing in self.landings)
+
+    @property
     def reasons(self) -> dict[str, int]:
         """Refused rows by reason code, most frequent first."""
         counts: Counter[str] = Counter()
@@ -71,6 +76,7 @@ class LandingReport:
             "rows_read": self.rows_read,
             "rows_landed": self.rows_landed,
             "rows_quarantined": self.rows_quarantined,
+            "rows_erased": self.rows_erased,
             "reasons": self.reasons,
             "sources": [self._of_source(name) for name in dict.fromkeys(one.source for one in self.landings)],
             "notes": list(self.notes),
@@ -86,5 +92,6 @@ class LandingReport:
             "rows_read": part.rows_read,
             "rows_landed": part.rows_landed,
             "rows_quarantined": part.rows_quarantined,
+            "rows_erased": part.rows_erased,
             "reasons": part.reasons,
         }

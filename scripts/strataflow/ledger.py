@@ -8,7 +8,9 @@ tells. From the first day that differs on, the ledger is built again.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -110,6 +112,72 @@ def keep(home: Home, store: Kept, valid: date | None, received: Received, databa
         for ledger in LEDGERS:
             _write(connection, f"select * from int_{ledger}_appended", home.state / ledger / name)
     state = Kept(store.rules, digests, received.known_at, (*segments, (first, received.known_at, name)))
+    _save(home, state)
+    clean(home)
+
+
+def edit(
+    home: Home,
+    kept_rows: Callable[[duckdb.DuckDBPyConnection, str], str | None],
+    digests: Mapping[date, tuple[str, str | None]],
+) -> int:
+    """Replace rows of the kept ledgers, as where a customer is taken out of them and of the lake.
+
+    New files beside the old ones, then the index: until it is replaced the old state holds.
+
+    Args:
+        home: the caller holds its writer's lock.
+        kept_rows: given a connection and a relation of ledger rows, a SELECT of what takes its
+            place; None where it stays as it is.
+        digests: per day its digest before and after; ledgers that agreed with the day before are
+            taken to agree with it after. None where nothing is left of the day.
+
+    Returns:
+        How many rows went.
+    """
+    if not _index(home).is_file():
+        clean(home)
+        return 0
+    store, segments, gone = _on_file(home), [], 0
+    with duckdb.connect() as connection:
+        for first, last, name in store.segments:
+            edited, went = _edited_segment(home, connection, name, kept_rows)
+            segments.append((first, last, edited))
+            gone += went
+    days = {}
+    for day, digest in store.days.items():
+        before, after = digests.get(day, (None, None))
+        days[day] = after if digest == before else digest
+    state = Kept(store.rules, {day: digest for day, digest in days.items() if digest}, store.through, tuple(segments))
+    if state != store:
+        _save(home, state)
+    clean(home)
+    return gone
+
+
+def _edited_segment(
+    home: Home,
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    kept_rows: Callable[[duckdb.DuckDBPyConnection, str], str | None],
+) -> tuple[str, int]:
+    """The name of a segment once edited, and how many rows went; its files bear one name in all ledgers."""
+    files = {ledger: home.state / ledger / name for ledger in LEDGERS if (home.state / ledger / name).is_file()}
+    relations = {ledger: f"read_parquet({quoted(str(path))})" for ledger, path in files.items()}
+    queries = {ledger: kept_rows(connection, relation) for ledger, relation in relations.items()}
+    if not any(queries.values()):
+        return name, 0
+    edited = f"{name.rpartition('_')[0]}_{hashlib.sha256(name.encode()).hexdigest()[:16]}.parquet"
+    gone = 0
+    for ledger, path in files.items():
+        target = path.with_name(edited)
+        _write(connection, queries[ledger] or f"from {relations[ledger]}", target)
+        rows = f"select (select count(*) from {relations[ledger]}) - count(*) from read_parquet({quoted(str(target))})"
+        gone += connection.execute(rows).fetchone()[0]
+    return edited, gone
+
+
+def _save(home: Home, state: Kept) -> None:
     write_json(
         _index(home),
         {
@@ -119,7 +187,6 @@ def keep(home: Home, store: Kept, valid: date | None, received: Received, databa
             "segments": state.segments,
         },
     )
-    clean(home)
 
 
 def _kept_up_to(home: Home, store: Kept, valid: date | None) -> tuple[tuple[date, date, str], ...]:

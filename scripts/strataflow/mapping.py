@@ -276,6 +276,7 @@ class _Writer:
             said = "coalesce(t_day, 'it has no value')"
             self._refuse(reasons.UNDATED, "no date in files.split_by: {}", "r_day is null", said)
         self._refuse(reasons.DUPLICATE_IN_DAY, "replaced by a later row with the same key, {}", "false")
+        self._refuse(reasons.ERASED, "of a customer who was erased", "false")
 
     def _judge_column(self, column: Column) -> None:
         name = column.name

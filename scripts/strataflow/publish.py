@@ -253,7 +253,7 @@ def _fill(staging: Path, build: Build, gate: dict[str, Any]) -> dict[str, Any]:
         (staging / MANIFEST).write_text(json_text(manifest), encoding="utf-8")
         export.export_database(connection, staging, tables, manifest["contracts"], _about(staging, manifest))
     shutil.rmtree(spill, ignore_errors=True)
-    _make_readable(staging)
+    make_readable(staging)
     sync_tree(staging)
     return manifest
 
@@ -365,7 +365,7 @@ def _resolved(link: Path) -> Path | None:
         return None
 
 
-def _make_readable(root: Path) -> None:
+def make_readable(root: Path) -> None:
     """Everyone may read, nobody may write: a version is final. Folders stay the owner's to remove."""
     for folder, _, names in os.walk(root):
         Path(folder).chmod(READABLE_FOLDER)

@@ -26,5 +26,8 @@ REASONS: dict[str, str] = {
     DUPLICATE_IN_DAY: "a later version of the same key came on the same day and took its place",
 }
 
+ERASED = "erased"
+"""Not a reason to refuse: the row is of a customer who was erased, and nothing of it is kept but that it was read."""
+
 NEVER_COUNTED = (FILTERED, REPEATED_HEADER)
 """Codes that say nothing about the quality of the data and so never count towards a limit."""

@@ -134,8 +134,10 @@ class Steps:
 
         at = self.deployment
         with self.log.step("build") as step:
-            names = [source.name for source in inbox.including(at.home, at.sources).sources]
-            refuse_gaps(at.home, names, known_at or day)
+            known = known_at or day
+            sources = inbox.including(at.home, at.sources).sources
+            begun = [source.name for source in sources if source.begins is None or source.begins <= known]
+            refuse_gaps(at.home, begun, known)
             inbox.refuse_unlanded(at.home, known_at or day)
             made = self._finished_build(day, known_at)
             if made is None:

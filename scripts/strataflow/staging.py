@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from strataflow import reasons
 from strataflow.errors import InputError, StepFailed, StrataflowError
 from strataflow.mapping import (
+    WITHHELD,
     Mapping,
     as_record,
     build_mapping,
@@ -25,6 +26,7 @@ from strataflow.mapping import (
 )
 from strataflow.privacy import pseudonyms
 from strataflow.privacy.contact import any_kind
+from strataflow.privacy.tombstones import NOTHING_SAID, Tombstones, leave_out
 from strataflow.rawfiles import Columns, Delivered, RawFiles, columns_of, without_globs
 from strataflow.sqltext import named, quoted
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from strataflow.sources import Shop, Source
 
 ROW_GROUP_ROWS = 122_880
+LINEAGE = ("source", "source_file", "source_line")
 TOO_LITTLE_ROOM = ("No space left", "failed to pin", "could not allocate")
 
 
@@ -88,12 +91,22 @@ class Workbench:
         table: the canonical table they feed.
         shop: whose clock and currency hold.
         rates: first day with a rate into the shop's currency, by currency.
+        tombstones: who was erased, and is left out.
 
     Raises:
         UsageError: the source has contact data and there is no key to replace it.
     """
 
-    def __init__(self, folder: Path, source: Source, table: Table, shop: Shop, rates: dict[str, date]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        source: Source,
+        table: Table,
+        shop: Shop,
+        rates: dict[str, date],
+        tombstones: Tombstones | None = None,
+    ) -> None:
+        self._tombstones = tombstones
         self._pseudonym_key = pseudonyms.key_for(source, table, shop)
         self._withholds = self._pseudonym_key is not None
         self.folder, self.source, self.table, self.shop, self.rates = folder, source, table, shop, rates
@@ -123,6 +136,8 @@ class Workbench:
         ):
             self.connection.execute(statement)
         define_macros(self.connection, self.source.format, self.shop, self._pseudonym_key)
+        if self._tombstones:
+            self._tombstones.define(self.connection)
         return self
 
     @property
@@ -203,6 +218,10 @@ class Workbench:
         self._create_files(files)
         self._run(raw, f"create or replace table staged as {self._in_span(self._judged_rows(raw, mapping), span)}")
         self._refuse_older_versions(raw, mapping)
+        if self._tombstones and self._tombstones.count:
+            # After the verdicts, so that a day landed again is what erasing left of it.
+            columns = {column.name: column.data_type for column in self.table.columns if column.name not in LINEAGE}
+            leave_out(self.connection, columns, mapping.number(reasons.ERASED))
         read = {name.lower() for name in self._wanted}
         unmapped = sorted({name for found in names for name in found if name.lower() not in read})
         counts = self._counts(mapping)
@@ -446,34 +465,41 @@ class Workbench:
                 delivered.name as source_file,
                 __line as source_line,
                 faults.code as reason_code,
-                replace(faults.words, '{{}}', coalesce(__said, '')) as reason,
+                case when __said = {quoted(NOTHING_SAID)} then {quoted(WITHHELD)}
+                     else replace(faults.words, '{{}}', coalesce(__said, '')) end as reason,
                 {"customer_id" if "customer_id" in self.table.by_name else "null::varchar"} as customer_id,
                 __raw as raw,
                 __day as day
             from staged
             join delivered on delivered.file = staged.__file
             join (values {faults}) as faults (number, code, words) on faults.number = staged.__fault
+            where faults.code <> {quoted(reasons.ERASED)}
             order by __file, __line
         """
 
     def _write(self, query: str, path: Path) -> None:
-        """Write a query's rows to one Parquet file; callable from several threads at once.
-
-        Arrow's writer gets row groups of one size, each as one piece, so that
-        the bytes depend on the rows alone. (DuckDB's own COPY is as fast, but
-        its row groups and pages follow the threads and where in the table the
-        rows happened to lie.)
-        """
-        from pyarrow import parquet
-
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write a query's rows to one Parquet file; callable from several threads at once."""
         with self.connection.cursor() as cursor:
-            reader = cursor.sql(query).to_arrow_reader(ROW_GROUP_ROWS)
-            with parquet.ParquetWriter(
-                path, reader.schema, compression="zstd", store_schema=False, store_decimal_as_integer=True
-            ) as writer:
-                for group in _row_groups(reader):
-                    writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+            write_partition(cursor, query, path)
+
+
+def write_partition(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
+    """Write a query's rows as a partition of the lake.
+
+    Arrow's writer gets row groups of one size, each as one piece, so that
+    the bytes depend on the rows alone. (DuckDB's own COPY is as fast, but
+    its row groups and pages follow the threads and where in the table the
+    rows happened to lie.)
+    """
+    from pyarrow import parquet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    reader = connection.sql(query).to_arrow_reader(ROW_GROUP_ROWS)
+    with parquet.ParquetWriter(
+        path, reader.schema, compression="zstd", store_schema=False, store_decimal_as_integer=True
+    ) as writer:
+        for group in _row_groups(reader):
+            writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
 
 
 def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

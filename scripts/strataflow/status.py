@@ -54,7 +54,7 @@ def collect(home: Home, sources: Sources | None = None, day: date | None = None)
         "gates_of": str(gates_of) if gates_of else None,
         "gates": summary.gates(home, gates_of) if gates_of else [],
         "published": published,
-        "missing": [*_refused(home), *_missing(landed, last_day, published, sources)],
+        "missing": [*_unfinished_erasure(home), *_refused(home), *_missing(landed, last_day, published, sources)],
         "next_day": _next_day(last_day, sources),
         "runs": runs.latest(home, RECENT, day),
     }
@@ -83,6 +83,18 @@ def render(state: dict[str, Any], console: Console) -> None:
     if state["next_day"]:
         told = ", ".join(f"{one['source']} {_told(one['delivered'])}" for one in state["next_day"]["sources"])
         console.print(f"\n[bold]Next day[/] {state['next_day']['day']}: {told}", highlight=False)
+
+
+def _unfinished_erasure(home: Home) -> list[dict[str, str]]:
+    from strataflow.privacy.erase import unfinished
+
+    customers = unfinished(home)
+    if not customers:
+        return []
+    what = (
+        f"an erasure of {customers} customers was begun and has not ended; some of what was kept of them is still there"
+    )
+    return [{"what": what, "todo": "run the same strataflow erase again"}]
 
 
 def _landed(folder: Path) -> dict[str, Any]:

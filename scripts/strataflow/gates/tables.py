@@ -32,6 +32,7 @@ _DELIVERY = {
     "rows_read": "bigint",
     "rows_landed": "bigint",
     "rows_quarantined": "bigint",
+    "rows_erased": "bigint",
     "quarantine_ratio": "double",
     "max_quarantine_ratio": "double",
     "rows_in_lake": "bigint",
@@ -45,6 +46,7 @@ _DELIVERED_FILE = {
     "rows_read": "bigint",
     "rows_landed": "bigint",
     "rows_quarantined": "bigint",
+    "rows_erased": "bigint",
 }
 
 
@@ -176,7 +178,7 @@ def _deliveries(
         if (manifest := _manifest(home, source, day))
     ]
     files = [
-        {"source": source.name, "received_date": day, **entry}
+        {"source": source.name, "received_date": day, "rows_erased": 0, **entry}
         for source, day, manifest in judged
         for entry in (manifest or {}).get("files", [])
     ]
@@ -221,6 +223,7 @@ def _delivery(source: Source, day: date, manifest: Mapping[str, Any] | None) -> 
         "rows_read": told.get("rows_read"),
         "rows_landed": told.get("rows_landed"),
         "rows_quarantined": told.get("rows_quarantined"),
+        "rows_erased": told.get("rows_erased", 0),
         "quarantine_ratio": told.get("quarantine_ratio"),
         "max_quarantine_ratio": told.get("limits", {}).get("max_quarantine_ratio"),
     }

@@ -117,7 +117,7 @@ def refresh(home: Home, project: Project, shop: Shop) -> Refreshed:
         files = last.link(kept, staging)
         with database(home.scratch / "history") as connection:
             files |= _Writer(connection, staging, days, steadied, last, now).write(outdated)
-        path = _switch(home, staging, files, waiting, days[-1].day)
+        path = switch(home, staging, files, waiting, days[-1].day)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return Refreshed(path, tuple(sorted({part.today.day for part in outdated})), waiting)
@@ -412,7 +412,7 @@ def _clear(home: Home) -> None:
         shutil.rmtree(left)
 
 
-def _switch(
+def switch(
     home: Home, staging: Path, files: dict[str, dict[str, Any]], waiting: tuple[date, ...], last_day: date
 ) -> Path:
     """Give the staged folder its name, lead readers to it, and keep only the one they may still be reading."""

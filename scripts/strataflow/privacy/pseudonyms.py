@@ -219,4 +219,4 @@ def _phone(text: str, country_code: str | None) -> str:
 
 
 def _file(home: Home) -> Path:
-    return home.root / "privacy" / "key.json"
+    return home.privacy / "key.json"
