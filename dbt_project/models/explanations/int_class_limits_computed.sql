@@ -48,7 +48,7 @@ numbered as (
 
 ),
 
----------- everyone is high from score 1 on, nobody from a score on that no one can have
+---------- everyone is high from score 1 on, nobody from a score on that no one can have, or where there is nothing to pass
 bounded as (
 
     select
@@ -57,7 +57,7 @@ bounded as (
         customers_in_window,
         {{ value_to_pass('cutoff_number') }} as to_pass,
         coalesce(high_from_score <= 1, false) as is_always_high,
-        coalesce(high_from_score > cutoffs_given + 1, false) as is_never_high
+        coalesce(high_from_score > cutoffs_given + 1, mean_value is null) as is_never_high
     from numbered
 
 ),

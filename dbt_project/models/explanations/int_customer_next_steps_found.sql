@@ -97,7 +97,8 @@ measured as (
                 then cast(limits.monetary_high_from - standing.monetary_tomorrow as decimal(18, 2))
         end as monetary_amount_missing,
         case
-            when standing.value_tier = 'mid' or (standing.value_tier = 'low' and tiers.mid_from = tiers.high_from) then 'high'
+            when standing.value_tier = 'mid' and tiers.high_from is not null then 'high'
+            when standing.value_tier = 'low' and tiers.mid_from = tiers.high_from then 'high'
             when standing.value_tier = 'low' and tiers.mid_from is not null then 'mid'
         end as next_value_tier,
         case when standing.value_tier = 'mid' then tiers.high_from else tiers.mid_from end as next_value_tier_from
