@@ -1,8 +1,11 @@
 {# What dbt's own macros have to be told about Spark; dbt finds these before its adapter's. #}
 
-{# Contracts and fixtures name types as DuckDB does; a varchar of any length is a string in Spark. #}
+{#
+  Contracts and fixtures name types as DuckDB does; a varchar of any length is a string in Spark, a
+  timestamp that no zone moves a timestamp_ntz.
+#}
 {% macro spark__cast(field, type) -%}
-    cast({{ field }} as {{ 'string' if type == 'varchar' else type }})
+    cast({{ field }} as {{ {'varchar': 'string', 'timestamp': 'timestamp_ntz'}.get(type, type) }})
 {%- endmacro %}
 
 {# The adapter writes an empty cell as the text None and stumbles over an apostrophe. #}

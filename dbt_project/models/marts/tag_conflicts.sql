@@ -44,7 +44,7 @@ united as (
         evidence,
         cast(null as {{ dbt.type_string() }}) as tag_text,
         cast(null as {{ dbt.type_string() }}) as tagged_by,
-        cast(null as timestamp) as tagged_at,
+        {{ dbt.cast('null', 'timestamp') }} as tagged_at,
         cast(null as {{ dbt.type_string() }}) as reason,
         cast(null as date) as expires_at
     from automatic

@@ -37,7 +37,7 @@ numbered as (
 
     select
         *,
-        row_number() over (partition by customer_id order by {{ in_order }}) as statement_number
+        cast(row_number() over (partition by customer_id order by {{ in_order }}) as bigint) as statement_number
     from understood
 
 ),
