@@ -8,6 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from strataflow.errors import Busy, GateFailed, InputError, UsageError
+from strataflow.home import Home
+from strataflow.project import Project
+from strataflow.run import Deployment
+from strataflow.sources import load_sources
+from strataflow.tags.inbox import Statement, keep
 
 PROJECT = Path(__file__).parents[1]
 PRODUCERS = {"ingest_orders": "lake_orders", "ingest_interactions": "lake_interactions"}
@@ -212,6 +217,17 @@ def test_the_day_is_the_partition_key_or_the_parameter(orchestration):
 def test_a_run_without_one_clear_day_is_refused(orchestration, context):
     with pytest.raises(UsageError):
         orchestration.day_of(context)
+
+
+def test_what_was_typed_on_the_command_line_is_landed_with_the_orders(orchestration, tmp_path):
+    at = Deployment(
+        Home(tmp_path / "home"), Project(PROJECT), load_sources(PROJECT / "scripts/sources/complete_journey")
+    )
+    said = Statement("1", "night owl", "add", "li", datetime(2017, 12, 31, tzinfo=UTC))
+    before = {source.name for source in orchestration._feeding(at, "orders")}
+    keep(at.home, [(said, date(2017, 12, 31))])
+    assert {source.name for source in orchestration._feeding(at, "orders")} == before | {"command_line_tags"}
+    assert "command_line_tags" not in {source.name for source in orchestration._feeding(at, "interactions")}
 
 
 def test_since_starts_a_bulk_landing(orchestration):

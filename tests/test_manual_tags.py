@@ -24,13 +24,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gate_worlds import project_of
-from small_shops import HEADER, ORDERS, small_shop
+from small_shops import HEADER, ORDERS, SmallShop, small_shop
 from strataflow.build import Build, build
 from strataflow.cli import cli
 from strataflow.errors import InputError, UsageError
 from strataflow.home import Home
 from strataflow.landing import has_landed, land
 from strataflow.project import Project
+from strataflow.run import Deployment, Steps
+from strataflow.runlog import RunLog
 from strataflow.screen import Screen
 from strataflow.sources import Shop, load_sources
 from strataflow.tags import Vocabulary, fold, inbox
@@ -158,7 +160,7 @@ def typed(home: Home) -> dict[str, list[str]]:
     """Tags by the file they wait in."""
     return {
         path.stem: [json.loads(line)["tag"] for line in path.read_text("utf-8").splitlines()]
-        for path in sorted(home.manual_tags.glob("*.jsonl"))
+        for path in sorted(home.manual_tags.glob("[0-9]*.jsonl"))
     }
 
 
@@ -222,6 +224,33 @@ def test_a_day_that_lands_without_what_was_typed_for_it_is_not_built(home):
     with pytest.raises(InputError) as refused:
         refuse_unlanded(home, DAY)
     assert "--date 2024-03-14 --tables manual_tags" in str(refused.value)
+
+
+def test_a_run_waits_with_the_build_until_what_was_typed_has_landed(tmp_path, monkeypatch):
+    shop = small_shop(tmp_path, ORDERS)
+    shop.deliver(f"orders_{DAY}.csv", HEADER + f"o1,c1,{DAY}T12:00:00,5\n")
+    shop.land(str(DAY), tables=["orders"])
+    assert keep(shop.home, [(said(), DAY)]).by_day == {NEXT: 1}
+    shop.deliver(f"orders_{NEXT}.csv", HEADER + f"o2,c1,{NEXT}T12:00:00,5\n")
+    shop.land(str(NEXT), tables=["orders"])
+    with pytest.raises(InputError, match="typed to be received on 2024-03-15"):
+        asked_to_build(shop, NEXT, monkeypatch)
+    shop.land(str(NEXT), tables=["manual_tags"])
+    assert asked_to_build(shop, NEXT, monkeypatch) == NEXT
+    # What is to be received later, on a clock that runs ahead of the data, say, holds up no day before it.
+    assert asked_to_build(shop, DAY, monkeypatch) == DAY
+
+
+def asked_to_build(shop: SmallShop, day: date, monkeypatch) -> date:
+    """The day that a run goes on to build, if it does."""
+
+    def builds(_home: Home, _project: Project, _shop: Shop, day: date, *_: Any, **__: Any) -> Build:
+        return Build(Path(), day, day, {"tables": {}, "published": {}, "build_id": "none", "engine": "none"})
+
+    monkeypatch.setattr("strataflow.build.build", builds)
+    log = RunLog.start(shop.home, "run", day, {})
+    with log.closing():
+        return Steps(Deployment(shop.home, PROJECT, shop.sources()), log).build(day).as_of
 
 
 def test_what_was_typed_lands_with_the_day_and_stays_as_it_landed(tmp_path):

@@ -135,10 +135,10 @@ class Steps:
         at = self.deployment
         with self.log.step("build") as step:
             known = known_at or day
+            inbox.refuse_unlanded(at.home, known)
             sources = inbox.including(at.home, at.sources).sources
             begun = [source.name for source in sources if source.begins is None or source.begins <= known]
             refuse_gaps(at.home, begun, known)
-            inbox.refuse_unlanded(at.home, known_at or day)
             made = self._finished_build(day, known_at)
             if made is None:
                 made = build(

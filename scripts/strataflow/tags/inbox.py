@@ -212,7 +212,7 @@ def _file(home: Home, day: date) -> Path:
 
 
 def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.aside")
+    aside = path.with_name(f".aside-{path.name}")
     aside.write_text(text, encoding="utf-8")
     sync(aside)
     os.replace(aside, path)
