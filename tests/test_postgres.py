@@ -167,6 +167,16 @@ def test_what_explains_the_keys_comes_with_them(shop):
     assert shop.rows("select obj_description('CURRENT.value_tiers'::regclass)") == [("Tiers.\n等级。",)]
 
 
+def test_a_character_that_the_database_can_not_hold_is_shown_as_unknown(shop):
+    shop.publish(
+        0, "update customer_segments set rfm_class_name_zh = 'a' || chr(0) || 'b' where customer_id = 'c0000003'"
+    )
+    shop.follow()
+    found = shop.rows("select rfm_class_name_zh from CURRENT.customer_segments where customer_id = 'c0000003'")
+    assert found == [("a\ufffdb",)]
+    assert shop.days() == {DAY: 40}
+
+
 def test_the_same_again_writes_nothing(shop):
     shop.publish(0)
     shop.follow()

@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from strataflow.export import literal, quoted
 from strataflow.marks import Marks
 from strataflow.postgres import load, migration
 from strataflow.postgres.layout import DEFAULT_SCHEMA, SCHEMA_SETTING, WRITER, Layout
-from strataflow.postgres.session import Locked, Session, between_readers, connected
+from strataflow.postgres.session import Locked, NotStorable, Session, between_readers, connected
 from strataflow.publish import current_version, day_of, published_days, version_of
 
 if TYPE_CHECKING:
@@ -238,12 +238,18 @@ class _Following:
     def _load(self, version: Path, to_remove: Sequence[date] = ()) -> int:
         """Copy one version in one transaction; if it is the current one, readers see it with that."""
         day = load.Day.of(version)
+        try:
+            return self._load_day(day, to_remove)
+        except NotStorable:
+            return self._load_day(replace(day, is_cleaned=True), to_remove)
+
+    def _load_day(self, day: load.Day, to_remove: Sequence[date]) -> int:
         contracts = migration.bring_up(self.session, self.layout, day.offers)
         readers = load.attach(self.session, self.layout, day.date, contracts.values())
         try:
             rows = load.copy_day(self.session, self.layout, day, contracts)
             load.wait_for(self.session, self.layout, readers)
-            if version == self.current:
+            if day.path == self.current:
                 self._remove(to_remove)
                 self._point()
         except BaseException:

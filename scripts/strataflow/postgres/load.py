@@ -40,11 +40,17 @@ EXACT = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "DECIMAL")
 
 @dataclass(frozen=True)
 class Day:
-    """A published version as the database takes it in."""
+    """A published version as the database takes it in.
+
+    Attributes:
+        is_cleaned: the character with the code 0, which PostgreSQL can't hold, is replaced by U+FFFD. Only on
+            demand, because it means looking into every text.
+    """
 
     path: Path
     manifest: dict[str, Any]
     offers: tuple[Contract, ...]
+    is_cleaned: bool = False
 
     @property
     def date(self) -> date:
@@ -76,6 +82,11 @@ class Day:
     @contextmanager
     def batches(self, contract: Contract) -> Iterator[pa.RecordBatchReader]:
         """A table's rows in batches, with the day beside rows that don't name it."""
+        with self._read(contract) as batches:
+            yield _cleaned(batches) if self.is_cleaned else batches
+
+    @contextmanager
+    def _read(self, contract: Contract) -> Iterator[pa.RecordBatchReader]:
         import pyarrow.parquet as pq
 
         if contract.is_partitioned:
@@ -253,6 +264,20 @@ def _references(version: Path) -> Iterator[Any]:
 
 def _file(version: Path, entry: dict[str, Any]) -> Path:
     return version / entry["files"][0]["path"]
+
+
+def _cleaned(batches: pa.RecordBatchReader) -> pa.RecordBatchReader:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def without(batch: pa.RecordBatch) -> pa.RecordBatch:
+        columns = [
+            pc.replace_substring(column, "\0", "\ufffd") if pa.types.is_string(column.type) else column
+            for column in batch.columns
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+    return pa.RecordBatchReader.from_batches(batches.schema, (without(batch) for batch in batches))
 
 
 def _with_day(schema: pa.Schema, batches: Iterator[pa.RecordBatch], day: date) -> pa.RecordBatchReader:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SETTING = "STRATAFLOW_POSTGRES_DSN"
 
 LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
-INSUFFICIENT_PRIVILEGE = "42501"
+INSUFFICIENT_PRIVILEGE, CHARACTER_NOT_STORABLE = "42501", "22021"
 
 # PostgreSQL looks for deadlocks after a second. Whoever takes several locks that readers may hold gives up well
 # before, so that no reader is ever chosen as the victim.
@@ -37,6 +37,10 @@ LONGEST_LINE = 200
 
 class Locked(Exception):
     """Readers hold what is to be changed; try again."""
+
+
+class NotStorable(StepFailed):
+    """A text holds a character that PostgreSQL has no place for: the one with the code 0."""
 
 
 def dsn_of(given: str | None) -> str | None:
@@ -156,7 +160,8 @@ class Session:
                     todo="grant it strataflow_writer, or let a database administrator prepare the schemas "
                     "(docs/postgres.md)",
                 ) from fault
-            raise StepFailed(
+            kind = NotStorable if code == CHARACTER_NOT_STORABLE else StepFailed
+            raise kind(
                 f"PostgreSQL: {_said(fault)}",
                 where=_short(doing),
                 todo="mend what the server names, then publish again; nothing half done is visible",
