@@ -126,7 +126,7 @@ def follow(
     with connected(dsn) as session:
         _take_turn(session, where)
         migration.prepare(session, where)
-        return _Following(session, where, home, current, keep_days).done(days, since, dsn)
+        return _Following(session, where, home, current, keep_days, dsn).done(days, since)
 
 
 def forget(dsn: str, customers: Iterable[str], *, layout: Layout | None = None) -> int:
@@ -165,8 +165,9 @@ class _Following:
     home: Home
     current: Path
     keep_days: int | None
+    dsn: str
 
-    def done(self, days: Sequence[date], since: date | None, dsn: str) -> Followed:
+    def done(self, days: Sequence[date], since: date | None) -> Followed:
         have = self._versions()
         to_load, to_remove = self._missing(have, days, since), self._superfluous(have)
         if to_load and day_of(to_load[-1]) == day_of(self.current):
@@ -184,7 +185,7 @@ class _Following:
             changed = True
         load.follow_runs(self.session, self.layout, self.home)
         dropped, notes = self._drop_deprecated()
-        notes += self._drop_partitions(dsn)
+        notes += self._drop_partitions()
         return Followed(
             version=self.current.name,
             changed=changed or bool(dropped),
@@ -247,16 +248,17 @@ class _Following:
         contracts = migration.bring_up(self.session, self.layout, day.offers)
         readers = load.attach(self.session, self.layout, day.date, contracts.values())
         try:
-            rows = load.copy_day(self.session, self.layout, day, contracts)
-            load.wait_for(self.session, self.layout, readers)
-            if day.path == self.current:
-                self._remove(to_remove)
-                self._point()
+            with load.copied(self.session, self.layout, day, contracts, self.dsn) as rows:
+                load.wait_for(self.session, self.layout, readers)
+                load.note(self.session, self.layout, day, contracts, rows)
+                if day.path == self.current:
+                    self._remove(to_remove)
+                    self._point()
         except BaseException:
             self.session.rollback()
             raise
         self.session.commit()
-        return rows
+        return sum(rows.values())
 
     def _is_pointed(self) -> bool:
         pointed = self.session.value(f"select as_of_date from {self.layout.note('pointer')}")
@@ -329,7 +331,7 @@ class _Following:
         self.session.commit()
         return dropped, notes
 
-    def _drop_partitions(self, dsn: str) -> list[str]:
+    def _drop_partitions(self) -> list[str]:
         """Remove partitions of days the database no longer holds, letting queries that use them end."""
         kept = {f"{day:%Y%m%d}" for day in self._versions()}
         attached = load.partitions(self.session, self.layout).items()
@@ -339,7 +341,7 @@ class _Following:
         if not left and not loose:
             return []
         store, notes = quoted(self.layout.store), []
-        alone = Session(dsn, autocommit=True)
+        alone = Session(self.dsn, autocommit=True)
         try:
             alone.run(f"set role {WRITER}", f"set lock_timeout = '{SECONDS_TO_DETACH}s'")
             for name, parent, is_pending in left:

@@ -1,14 +1,18 @@
 """One day copied into the database.
 
 A day's partitions are created and attached while they are empty, in a transaction of their own: that locks no reader
-out, and the rows then come and go by ordinary visibility, in one transaction with the note of which day is current.
+out, and the rows then come and go by ordinary visibility. A day that is new is copied by several connections at once;
+the views show none of it before the one transaction that notes what the day holds. A day that readers know already is
+replaced within that transaction.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -20,16 +24,17 @@ from strataflow import runs
 from strataflow.errors import StepFailed
 from strataflow.export import literal, quoted
 from strataflow.postgres.contract import DAY_COLUMN, Contract, offered
-from strataflow.postgres.layout import LONGEST_NAME, Layout, partition_name, stored_name
+from strataflow.postgres.layout import LONGEST_NAME, WRITER, Layout, partition_name, stored_name
+from strataflow.postgres.session import Session
 from strataflow.publish import day_of, read_manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from strataflow.home import Home
-    from strataflow.postgres.session import Session
 
 BATCH_ROWS = 65_536
+CONNECTIONS = 2
 SECONDS_FOR_OLD_PLANS = 10.0
 MEMORY_FOR_INDEXES = "256MB"
 
@@ -116,7 +121,10 @@ def attach(session: Session, layout: Layout, day: date, contracts: Iterable[Cont
             f"alter table {parent} attach partition {partition} for values in ({literal(day)})",
         )
     session.commit()
-    return _holding(session, layout, [stored_name(one.table, one.version) for one in lacking]) if lacking else set()
+    named = [stored_name(one.table, one.version) for one in lacking]
+    readers = _holding(session, layout, named) if named else set()
+    session.commit()
+    return readers
 
 
 def wait_for(session: Session, layout: Layout, readers: set[str]) -> None:
@@ -133,16 +141,34 @@ def wait_for(session: Session, layout: Layout, readers: set[str]) -> None:
             time.sleep(0.05)
 
 
-def copy_day(session: Session, layout: Layout, day: Day, contracts: dict[str, Contract]) -> int:
-    """Put a day's rows in the place of those there are; visible with the caller's commit.
+@contextmanager
+def copied(
+    session: Session, layout: Layout, day: Day, contracts: dict[str, Contract], dsn: str
+) -> Iterator[dict[str, int]]:
+    """Rows per table of a day that is copied and that no reader sees yet.
 
-    Returns:
-        Rows copied.
+    With the caller's commit, after leaving, a day that was there before is replaced; a new one is hidden until the
+    caller commits :func:`note` for it.
 
     Raises:
         StepFailed: what arrived is not what the version's manifest says, or the server refused it.
     """
-    rows = {table: _copy_table(session, layout, day, contract) for table, contract in contracts.items()}
+    known = session.value(f"select 1 from {layout.note('contents')} where as_of_date = {literal(day.date)}")
+    if known:
+        yield {table: _copy_table(session, layout, day, contract) for table, contract in contracts.items()}
+        return
+    helpers = [Session(dsn) for _ in range(CONNECTIONS)]
+    try:
+        yield _copy_side_by_side(helpers, layout, day, contracts)
+        for helper in helpers:
+            helper.commit()
+    finally:
+        for helper in helpers:
+            helper.close()
+
+
+def note(session: Session, layout: Layout, day: Day, contracts: dict[str, Contract], rows: dict[str, int]) -> None:
+    """Note what a day holds, with which its rows become visible at the caller's commit."""
     on, version = literal(day.date), day.manifest
     told = [
         literal(text)
@@ -159,7 +185,33 @@ def copy_day(session: Session, layout: Layout, day: Day, contracts: dict[str, Co
         f"insert into {layout.note('contents')} (as_of_date, table_name, contract_version, rows) values "
         + ", ".join(f"({on}, {literal(table)}, {contracts[table].version}, {count})" for table, count in rows.items()),
     )
-    return sum(rows.values())
+
+
+def _copy_side_by_side(
+    helpers: list[Session], layout: Layout, day: Day, contracts: dict[str, Contract]
+) -> dict[str, int]:
+    """Every table by one of the connections, the largest first; their transactions stay open."""
+    sizes = {table: sum(file["bytes"] for file in one["files"]) for table, one in day.manifest["tables"].items()}
+    waiting = deque(sorted(contracts.values(), key=lambda one: sizes.get(one.table, 0), reverse=True))
+
+    def work(helper: Session) -> dict[str, int]:
+        rows = {}
+        try:
+            helper.run(f"set role {WRITER}")
+            while waiting:
+                contract = waiting.popleft()
+                rows[contract.table] = _copy_table(helper, layout, day, contract)
+        except IndexError:
+            # The other one has just taken the last table.
+            return rows
+        except BaseException:
+            waiting.clear()
+            raise
+        return rows
+
+    with ThreadPoolExecutor(len(helpers)) as pool:
+        found = list(pool.map(work, helpers))
+    return {table: count for rows in found for table, count in rows.items()}
 
 
 def follow_runs(session: Session, layout: Layout, home: Home) -> None:
@@ -246,7 +298,6 @@ def _holding(session: Session, layout: Layout, tables: list[str] | None) -> set[
         f"where relnamespace = {literal(layout.store)}::regnamespace{named} and granted "
         "and pid <> pg_backend_pid() and database = (select oid from pg_database where datname = current_database())"
     )
-    session.commit()
     return {transaction for (transaction,) in found}
 
 

@@ -182,10 +182,14 @@ def _views(layout: Layout, contract: Contract, view: str) -> list[str]:
         f"(select as_of_date from {layout.note('shown')} where table_name = {literal(contract.table)} "
         f"and contract_version = {contract.version})"
     )
+    held = (
+        f"(select as_of_date from {layout.note('contents')} where table_name = {literal(contract.table)} "
+        f"and contract_version = {contract.version})"
+    )
     current, history = layout.current_view(view), layout.history_view(view)
     return [
         f"create or replace view {current} as select {columns} from {stored} where {DAY_COLUMN} = {shown}",
-        f"create or replace view {history} as select {columns} from {stored}",
+        f"create or replace view {history} as select {columns} from {stored} where {DAY_COLUMN} in {held}",
         f"grant select on {current}, {history} to {READER}",
     ]
 
