@@ -50,7 +50,19 @@ open(sys.argv[1], 'wb').write(bytes(8 << 20))
 def benchmark(tmp_path_factory):
     """One run at a tiny size: work folder, results folder, result."""
     work, results = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("results")
-    return work, results, measure(SIZES["XS"], work, results, parts=("days", "training", "rfm"))
+    return work, results, measure(SIZES["XS"], work, results, parts=("days", "training", "postgres", "rfm"))
+
+
+# -- a database
+
+
+def test_a_database_follows_the_day_and_a_second_call_has_nothing_to_do(benchmark):
+    _, results, found = benchmark
+    took = found["postgres"]
+    assert took["rows"] >= sum(found["day"]["rows"].values())
+    assert took["server_cpu_seconds"] > 0
+    assert took["client"]["peak_memory_bytes"] > 50 * MIB
+    assert "A database on the same machine" in (results / "XS.md").read_text(encoding="utf-8")
 
 
 # -- measuring

@@ -18,7 +18,15 @@ def page(results: dict[str, Any], verdicts: list[Verdict]) -> str:
     """The result in Markdown."""
     parts = [_head(results), f"![Seconds per step and of its floor]({results['size']}.svg)", _targets(verdicts)]
     parts += [_run(results, name) for name in RUNS if name in results]
-    parts += [_apart(results), _rfm(results), _large(results), _proofs(results), _check(results), _comparison(results)]
+    parts += [
+        _apart(results),
+        _rfm(results),
+        _database(results),
+        _large(results),
+        _proofs(results),
+        _check(results),
+        _comparison(results),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -172,6 +180,19 @@ def _rfm(results: dict[str, Any]) -> str:
         f"## RFM scoring of {race['rows']:,} order rows\n\n{race['customers']:,} customers; best of several runs in "
         f"turn. Customers whom Strataflow's models and the plain query score differently: "
         f"{race['customers_scored_differently']}.\n\n{_table(heads, rows, numbers=range(2, 5))}"
+    )
+
+
+def _database(results: dict[str, Any]) -> str:
+    if "postgres" not in results:
+        return ""
+    took = results["postgres"]
+    client = took["client"]
+    return (
+        f"## PostgreSQL\n\nA database on the same machine follows the one more day, {took['rows']:,} rows: "
+        f"{client['seconds']:.1f} s; CPU seconds of the server {took['server_cpu_seconds']:.1f}, of the client "
+        f"{client['cpu_seconds']:.1f}; the client held at most {client['peak_memory_bytes'] / MIB:,.0f} MiB. "
+        f"Once more, with nothing to do: {took['again']['seconds']:.1f} s."
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import proofs
+from bench.database import followed
 from bench.largefile import land_large_file
 from bench.lower_bound import Floor
 from bench.measure import bytes_on_disk
@@ -21,14 +22,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 MONDAY = 1
-PARTS = ("days", "training", "growth", "rfm", "overhead", "large", "worlds", "causes", "backfill", "prediction")
+PARTS = (
+    "days",
+    "training",
+    "postgres",
+    "growth",
+    "rfm",
+    "overhead",
+    "large",
+    "worlds",
+    "causes",
+    "backfill",
+    "prediction",
+)
 # At M and L the fixed cost of a day drowns in the data, and what is measured of it at S holds for them too.
 # The proofs (worlds, causes, backfill) have shops of their own, so once is enough.
 PARTS_OF_SIZE = {
     "XS": ("days", "training", "growth", "rfm"),
-    "S": ("days", "training", "growth", "rfm", "overhead", "worlds", "causes", "backfill"),
-    "M": ("days", "training", "growth", "rfm", "prediction"),
-    "L": ("days", "training", "growth", "rfm", "large", "prediction"),
+    "S": ("days", "training", "postgres", "growth", "rfm", "overhead", "worlds", "causes", "backfill"),
+    "M": ("days", "training", "postgres", "growth", "rfm", "prediction"),
+    "L": ("days", "training", "postgres", "growth", "rfm", "large", "prediction"),
 }
 GIB = 1 << 30
 LARGE_FILE = {"file_bytes": GIB, "limit_bytes": GIB, "duckdb_bytes": 400 << 20}
@@ -61,6 +74,9 @@ class Suite:
         found: dict[str, Any] = {}
         if {"days", "training", "overhead"} & set(parts):
             found |= self._days(parts)
+        if "postgres" in parts:
+            self.say("A PostgreSQL follows the one more day")
+            found["postgres"] = followed(COMMAND, self.work / "home", self._emptied("postgres"), self.log)
         if "growth" in parts:
             found["growth"] = self._growth()
         if "rfm" in parts:

