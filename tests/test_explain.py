@@ -24,6 +24,8 @@ from strataflow.errors import UsageError
 from strataflow.explain import explain, explained, sentences
 from strataflow.explain.told import LANGUAGES, TEXTS
 from strataflow.home import Home
+from strataflow.privacy.pseudonyms import SETTING
+from strataflow.privacy.tombstones import Tombstones
 from strataflow.publish import publish, read_manifest
 
 Row = dict[str, Any]
@@ -280,6 +282,19 @@ def test_the_document_holds_the_facts_and_the_sentences(published, asked, capfd)
 def test_an_unknown_customer_is_told_with_the_nearest_ids(published):
     with pytest.raises(UsageError, match="no customer 'c00O7' on 2024-12-31; the nearest ids are c0007, "):
         explain(published[0], "c00O7")
+
+
+def test_an_erased_customer_is_told_as_such_and_without_the_key_as_unknown(published, tmp_path, monkeypatch):
+    home = Home(tmp_path / "home")
+    home.root.mkdir()
+    home.published.symlink_to(published[0].published)
+    with monkeypatch.context() as deployment:
+        deployment.setenv(SETTING, "k" * 64)
+        Tombstones.of(home).with_all(["gone"]).save(home)
+        with pytest.raises(UsageError, match="customer 'gone' was erased"):
+            explain(home, "gone")
+    with pytest.raises(UsageError, match="no customer 'gone' on 2024-12-31"):
+        explain(home, "gone")
 
 
 def test_a_day_that_is_not_published_is_told_with_those_that_are(published):

@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from strataflow.errors import UsageError
+from strataflow.errors import StrataflowError, UsageError
 from strataflow.publish import current_version, published_days, read_manifest, version_of
 from strataflow.sqltext import named
 
@@ -47,12 +47,13 @@ def explain(home: Home, customer_id: str, day: date | None = None) -> Row:
         As :func:`explained` for this customer.
 
     Raises:
-        UsageError: nothing is published, not that day, not with explanations, or nothing of that customer.
+        UsageError: nothing is published, not that day, not with explanations, or nothing of that customer,
+            who may have been erased.
     """
     version = _version(home, day)
     found = explained(version, [customer_id])
     if customer_id not in found:
-        raise _unknown(version, customer_id)
+        raise _erased(version, customer_id) if _was_erased(home, customer_id) else _unknown(version, customer_id)
     return found[customer_id]
 
 
@@ -293,6 +294,24 @@ def _version(home: Home, day: date | None) -> Path:
         f"{day} is not published; the nearest published days are {_listed(str(each) for each in sorted(near))}",
         where=str(home.published / "days"),
         todo=f"give one of them as --date, or publish it: strataflow run --date {day}",
+    )
+
+
+def _was_erased(home: Home, customer_id: str) -> bool:
+    from strataflow.privacy.tombstones import Tombstones
+
+    try:
+        return Tombstones.of(home).holds(customer_id)
+    except (StrataflowError, OSError):
+        # Who reads what is published need have neither the key of that list nor the right to read it.
+        return False
+
+
+def _erased(version: Path, customer_id: str) -> UsageError:
+    return UsageError(
+        f"customer {customer_id!r} was erased: nothing is kept that could be explained",
+        where=str(version),
+        todo="see docs/privacy.md; an erasure is not taken back",
     )
 
 
