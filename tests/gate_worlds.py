@@ -292,6 +292,13 @@ def _make_predictions(build: duckdb.DuckDBPyConnection, as_of: date) -> None:
     sunday = as_of - timedelta(days=as_of.isoweekday() % 7 or 7)
     build.execute(
         f"""
+        create table next_best_products as
+        select
+            customer_id, as_of_date, rank, product_id, 0.5::decimal(18, 6) as confidence,
+            0.1::decimal(18, 6) as base_share, 4.2::decimal(18, 6) as drawn_lift,
+            'goes_with: 50.0% of the orders with Tea hold it, 10.0% of all orders' as reason
+        from customer_segments, (values (1, 'pot'), (2, 'cup')) as offers (rank, product_id)
+        where last_order_date is not null;
         create table customer_lifetime_value as
         select
             customer_id, as_of_date, 365 as horizon_days, 2.000000::decimal(18, 6) as expected_orders,

@@ -207,6 +207,9 @@ SPOILED = {
     "lifetime_value_is_orders_times_value_discounted": (
         f"update customer_lifetime_value set expected_value = 24.72 {ONE}"
     ),
+    "nobody_held_out_is_offered_products": f"update customer_segments set is_holdout = true {ONE}",
+    "offered_products_are_ranked_from_1_without_gaps": f"delete from next_best_products {ONE} and rank = 1",
+    "offers_are_of_the_day_and_above_chance": f"update next_best_products set drawn_lift = 1 {ONE} and rank = 1",
     "model_card_names_one_candidate_in_use": "update churn_model_card set is_used = true",
     "model_in_use_has_the_lowest_log_loss": ("update churn_model_card set log_loss = 0.3 where candidate = 'recency'"),
     "model_card_figures_are_possible": "update churn_model_card set auc = 'nan'::double where candidate = 'recency'",
@@ -331,6 +334,9 @@ def test_a_group_that_is_no_longer_in_use_is_not_demanded(build, home, tmp_path)
         ("lifetime_values_are_possible", f"update customer_lifetime_value set method = 'cohort_average' {ONE}"),
         ("lifetime_value_is_orders_times_value_discounted", "update customer_lifetime_value set expected_value = 22"),
         ("model_card_names_one_candidate_in_use", "update churn_model_card set is_used = false"),
+        ("nobody_held_out_is_offered_products", f"update next_best_products set customer_id = 'c99' {ONE}"),
+        ("offered_products_are_ranked_from_1_without_gaps", f"update next_best_products set product_id = 'cup' {ONE}"),
+        ("offers_are_of_the_day_and_above_chance", "update next_best_products set as_of_date = as_of_date + 1"),
         ("model_was_trained_on_the_sunday_before", "update churn_model_card set trained_at = trained_at - 7"),
         ("model_was_trained_on_the_sunday_before", "update churn_model_card set trained_at = trained_at + 1"),
         ("tags_agree_with_the_segments", f"update customer_segments set value_tier = 'high' {ONE}"),
