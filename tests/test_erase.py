@@ -26,7 +26,7 @@ from strataflow import ledger, serving
 from strataflow.build import Build, build
 from strataflow.crm import delivering
 from strataflow.crm.targets import Target
-from strataflow.errors import StepFailed, UsageError
+from strataflow.errors import StepFailed, StrataflowError, UsageError
 from strataflow.history.refresh import refresh
 from strataflow.home import Home
 from strataflow.lake import received
@@ -348,6 +348,19 @@ def test_other_systems_are_told_to_delete_the_person_and_then_nothing_is_left(sh
     ]
     delivering.acknowledge(shop.home, target, told.delivery)
     assert naming(shop.home.root) == []
+
+
+def test_the_database_that_follows_is_erased_from_and_a_failure_there_leaves_the_erasure_open(tmp_path, monkeypatch):
+    shop = small_shop(tmp_path / "shop", ORDERS, INTERACTIONS, MEMBERS)
+    deliver(shop)
+    shop.land(str(day(0)))
+    with pytest.raises(StrataflowError):
+        erase(shop.home, [WHO], erased_at=AT, dsn="postgresql://nobody@127.0.0.1:1/none")
+    assert unfinished(shop.home) == 1
+    asked = []
+    monkeypatch.setattr("strataflow.postgres.forget", lambda *given: asked.append(given) or 3)
+    assert erase(shop.home, [WHO], erased_at=AT, dsn="postgresql://here").proof["rows"]["postgres"] == 3
+    assert asked == [("postgresql://here", (WHO,))]
 
 
 def test_the_command_erases_and_neither_record_nor_output_names_the_person(shop):

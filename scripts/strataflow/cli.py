@@ -700,6 +700,7 @@ Examples:
 @click.option("--customer-id", "named", multiple=True, help="Who, as in the tables; may be given many times.")
 @click.option("--from-file", type=click.File(encoding="utf-8"), help="A file with an id per line; - is standard input.")
 @click.option("--reason", help="Kept in the proof; must not name the person.")
+@click.option("--dsn", help="The PostgreSQL database that follows this home.  [default: $STRATAFLOW_POSTGRES_DSN]")
 @click.option("--dry-run", is_flag=True, help="Say where they are named; erase nothing.")
 @location
 @waiting
@@ -710,6 +711,7 @@ def erase(
     named: tuple[str, ...],
     from_file: Iterable[str] | None,
     reason: str | None,
+    dsn: str | None,
     dry_run: bool,
     **at: Any,
 ) -> None:
@@ -729,15 +731,23 @@ def erase(
         document = {"ok": True, "command": "erase", "changed": False, "dry_run": True, "files": found}
         _screen(obj).result(document, lambda console: print_places(found, console))
         return
-    erasure = _erase(obj, ids, reason, **at)
+    erasure = _erase(obj, ids, reason, dsn, **at)
     document = {"ok": True, "command": "erase", "changed": True, **erasure.proof, "proof": str(erasure.path)}
     _screen(obj).result(document, lambda console: print_erasure(erasure, console))
 
 
 def _erase(
-    obj: dict[str, Any], ids: list[str], reason: str | None, *, home: Path | None, wait: float, **_: Any
+    obj: dict[str, Any],
+    ids: list[str],
+    reason: str | None,
+    dsn: str | None,
+    *,
+    home: Path | None,
+    wait: float,
+    **_: Any,
 ) -> Erasure:
     from strataflow.home import Home
+    from strataflow.postgres import dsn_of
     from strataflow.privacy.erase import erase
     from strataflow.run import most_recent_landed_day
     from strataflow.runlog import RunLog
@@ -748,7 +758,8 @@ def _erase(
     with at.writing(wait), screen.progress() as progress:
         log = RunLog.start(at, "erase", most_recent_landed_day(at), {"customers": len(set(ids))})
         with log.closing(), log.step("erase") as step:
-            done = erase(at, ids, erased_at=log.record["started_at"], reason=reason, progress=progress)
+            erased_at, database = log.record["started_at"], dsn_of(dsn)
+            done = erase(at, ids, erased_at=erased_at, reason=reason, dsn=database, progress=progress)
             step.rows, step.detail = sum(done.proof["rows"].values()), {"proof": done.path.name}
     return done
 

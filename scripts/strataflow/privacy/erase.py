@@ -76,6 +76,7 @@ def erase(
     *,
     erased_at: str,
     reason: str | None = None,
+    dsn: str | None = None,
     progress: Progress | None = None,
 ) -> Erasure:
     """Erase customers from everything a home holds; the caller holds the writer's lock.
@@ -84,6 +85,7 @@ def erase(
         customer_ids: as they stand in the tables; pseudonyms where ids are pseudonyms.
         erased_at: when, for the proof.
         reason: why, for the proof; must not name the person.
+        dsn: address of the PostgreSQL database that follows the home; None if none does.
         progress: told (step, done, total).
 
     Raises:
@@ -106,6 +108,7 @@ def erase(
         ("report", lambda: erase_report(home, persons, tally)),
         ("other systems", lambda: told.update(forget(home, persons.ids))),
         ("gates and logs", lambda: _erase_from_the_rest(home, persons, tally)),
+        ("database", lambda: _erase_from_database(dsn, persons, tally)),
     )
     for done, (name, step) in enumerate(steps):
         if progress:
@@ -234,6 +237,14 @@ def _erase_from_the_rest(home: Home, persons: Persons, tally: Counter[str]) -> N
                 aside.chmod(path.stat().st_mode & 0o777)
                 os.replace(aside, path)
                 tally[path.relative_to(home.root).parts[0]] += max(rows, 1)
+
+
+def _erase_from_database(dsn: str | None, persons: Persons, tally: Counter[str]) -> None:
+    """Take the persons out of the database that follows the home; what was replaced there is copied by the next run."""
+    if dsn:
+        from strataflow import postgres
+
+        tally["postgres"] += postgres.forget(dsn, persons.ids)
 
 
 @contextmanager
