@@ -657,6 +657,54 @@ def test_tags_are_added_removed_imported_and_listed(tmp_path):
     assert (only["tag"], only["tag_id"], only["received_date"]) == ("客户首次", None, "2024-03-14")
 
 
+def test_the_list_tells_what_became_of_statements_as_published_then_what_waits(tmp_path):
+    small_shop(tmp_path, ORDERS)
+    home = Home(tmp_path / "home")
+    outcomes_published(home)
+    call(tmp_path, "add", "c1", "region: Ulm", "--at", "2024-03-15", "--by", "li")
+    listed = call(tmp_path, "list", "--customer", "c1")
+    assert listed["as_of"] == "2024-03-14"
+    told = [(row["tag"], row["tag_id"], row["state"], row["expires_at"]) for row in listed["statements"]]
+    assert told == [
+        ("night owl", "hours_night", "in_force", "2024-04-01"), ("hm", None, "queued", None),
+        ("region: Ulm", "region", "waiting", None),
+    ]  # fmt: skip
+    with_past = call(tmp_path, "list", "--customer", "c1", "--tag", "夜猫子", "--all")["statements"]
+    assert [(row["action"], row["state"]) for row in with_past] == [("add", "replaced"), ("add", "in_force")]
+    words = CliRunner().invoke(
+        cli,
+        ["tags", "list", "--tag", "hm", "--home", str(home.root), "--sources", str(tmp_path / "sources")],
+        obj={"screen": Screen()},
+    )
+    assert words.output.splitlines() == [
+        "As of 2024-03-14:", "c1  queued  not understood, add 'hm' by wu at 2024-03-13 12:00 UTC",
+    ]  # fmt: skip
+
+
+def outcomes_published(home: Home) -> None:
+    """A published day as far as the list looks at it."""
+    version = home.published / "versions" / "2024-03-14-aaaaaaaaaaaa"
+    file = version / "manual_tag_outcomes" / "as_of_date=2024-03-14" / "manual_tag_outcomes.parquet"
+    file.parent.mkdir(parents=True)
+    duckdb.sql(
+        f"""copy (
+            select *, null::varchar as tag_value, null::varchar as reason, null::varchar as against_tag_id,
+                'add' as action, date '2024-03-13' as received_date, 'notes' as source_name, 'a.csv' as source_file
+            from (values
+                ('c1', 'night owl', 'li', timestamp '2024-03-12 12:00', null, 'hours_night', 'replaced', 1),
+                ('c1', 'night owl', 'li', timestamp '2024-03-13 11:00', date '2024-04-01', 'hours_night',
+                    'in_force', 2),
+                ('c1', 'hm', 'wu', timestamp '2024-03-13 12:00', null, null, 'queued', 3),
+                ('c2', 'night owl', 'wu', timestamp '2024-03-13 12:00', null, 'hours_night', 'in_force', 4)
+            ) as said (customer_id, tag_text, tagged_by, tagged_at, expires_at, tag_id, outcome, source_line)
+        ) to '{file}' (format parquet)"""
+    )
+    entry = {"files": [{"path": str(file.relative_to(version))}]}
+    manifest = {"as_of": "2024-03-14", "known_at": "2024-03-14", "tables": {"manual_tag_outcomes": entry}}
+    (version / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (home.published / "current").symlink_to(f"versions/{version.name}")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
