@@ -41,7 +41,7 @@
     {{ return(digits) }}
 {% endmacro %}
 
-{# Rows of (tag_id, slot, sum_1, sum_2, ...): where a tag goes, slot being the number of a column of values. #}
+{# Rows of (tag_id, sum_1, sum_2, ...): what a tag adds to each number. #}
 {% macro profile_codes() -%}
     {%- set digits, rows = profile_digits(), [] -%}
     {%- set sums = digits | map(attribute='sum') | max if digits else 1 -%}
@@ -51,16 +51,15 @@
             {%- for sum in range(1, sums + 1) -%}
                 {%- do cells.append(digit.place * (digit.tags.index(tag) + 1) if sum == digit.sum else 0) -%}
             {%- endfor -%}
-            {%- do rows.append("('" ~ tag ~ "', 0, " ~ cells | join(', ') ~ ")") -%}
+            {%- do rows.append("('" ~ tag ~ "', " ~ cells | join(', ') ~ ")") -%}
         {%- endfor -%}
     {%- endfor -%}
-    {%- for column in profile_columns() | selectattr('holds', 'equalto', 'value') -%}
-        {%- set slot = loop.index -%}
-        {%- for tag in column.tags -%}
-            {%- do rows.append("('" ~ tag ~ "', " ~ slot ~ ", " ~ ([0] * sums) | join(', ') ~ ")") -%}
-        {%- endfor -%}
-    {%- endfor -%}
-    {{ rows | join(',\n        ') }}
+    {{ rows | join(',\n        ') if rows else "('', 0)" }}
+{%- endmacro %}
+
+{# Whether a row of customer_tags is about one of the tags. #}
+{% macro tag_is_one_of(tags) -%}
+    {{ "tag_id in ('" ~ tags | join("', '") ~ "')" if tags else 'false' }}
 {%- endmacro %}
 
 {# How many numbers the columns of words take. #}
@@ -69,9 +68,9 @@
     {{ return((digits | map(attribute='sum') | max) if digits else 1) }}
 {% endmacro %}
 
-{# The digit of a column, of a row that has its number as sum_<n>. #}
+{# The digit of a column, of a row of `summed`, which has its number as sum_<n>. #}
 {% macro profile_digit(digit) -%}
-    ({{ whole_division('sum_' ~ digit.sum, digit.place) }}) % {{ digit.base }}
+    ({{ whole_division('summed.sum_' ~ digit.sum, digit.place) }}) % {{ digit.base }}
 {%- endmacro %}
 
 {# Whether a row of customer_profile has something in one of the columns. #}

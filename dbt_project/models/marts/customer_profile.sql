@@ -3,6 +3,7 @@
   _customer_profile__columns.yml, and how they are filled is said in macros/customer_profile.sql.
 #}
 {% set sums = profile_sums() %}
+{% set value_columns = profile_columns() | selectattr('holds', 'equalto', 'value') | list %}
 
 with
 
@@ -22,14 +23,13 @@ codes as (
 
     select
         coded.tag_id,
-        coded.slot,
         {% for sum in range(1, sums + 1) %}
         cast(coded.sum_{{ sum }} as bigint) as sum_{{ sum }}{{ ',' if not loop.last }}
         {% endfor %}
     from (
         values
         {{ profile_codes() }}
-    ) as coded (tag_id, slot, {% for sum in range(1, sums + 1) %}sum_{{ sum }}{{ ', ' if not loop.last }}{% endfor %})
+    ) as coded (tag_id, {% for sum in range(1, sums + 1) %}sum_{{ sum }}{{ ', ' if not loop.last }}{% endfor %})
 
 ),
 
@@ -38,8 +38,9 @@ coded as (
 
     select
         tags.customer_id,
-        tags.tag_value,
-        codes.*
+        {% for sum in range(1, sums + 1) %}
+        codes.sum_{{ sum }}{{ ',' if not loop.last }}
+        {% endfor %}
     from tags
     inner join codes on tags.tag_id = codes.tag_id
 
@@ -47,9 +48,6 @@ coded as (
 
     select
         customer_id,
-        cast(null as {{ dbt.type_string() }}) as tag_value,
-        cast(null as {{ dbt.type_string() }}) as tag_id,
-        0 as slot,
         {% for sum in range(1, sums + 1) %}
         0 as sum_{{ sum }}{{ ',' if not loop.last }}
         {% endfor %}
@@ -61,9 +59,6 @@ summed as (
 
     select
         customer_id,
-        {% for column in profile_columns() | selectattr('holds', 'equalto', 'value') %}
-        max(case when slot = {{ loop.index }} then coalesce(tag_value, tag_id) end) as {{ column.name }},
-        {% endfor %}
         {% for sum in range(1, sums + 1) %}
         cast(sum(sum_{{ sum }}) as bigint) as sum_{{ sum }}{{ ',' if not loop.last }}
         {% endfor %}
@@ -72,16 +67,30 @@ summed as (
 
 ),
 
+---------- apart, because few tags have a value
+valued as (
+
+    select
+        customer_id{{ ',' if value_columns }}
+        {% for column in value_columns %}
+        max(case when {{ tag_is_one_of(column.tags) }} then coalesce(tag_value, tag_id) end) as {{ column.name }}{{ ',' if not loop.last }}
+        {% endfor %}
+    from tags
+    where {{ tag_is_one_of(value_columns | map(attribute='tags') | sum(start=[])) }}
+    group by customer_id
+
+),
+
 profile as (
 
     select
         ---------- ids
-        customer_id,
+        summed.customer_id,
         {{ as_of() }} as as_of_date,
 
         ---------- values
-        {% for column in profile_columns() | selectattr('holds', 'equalto', 'value') %}
-        {{ column.name }},
+        {% for column in value_columns %}
+        valued.{{ column.name }},
         {% endfor %}
 
         ---------- words and flags
@@ -97,6 +106,7 @@ profile as (
         {% endif %}
         {% endfor %}
     from summed
+    left join valued on summed.customer_id = valued.customer_id
 
 )
 
