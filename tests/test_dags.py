@@ -7,9 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from publishing import make_build
 from strataflow.errors import Busy, GateFailed, InputError, UsageError
 from strataflow.home import Home
 from strataflow.project import Project
+from strataflow.publish import publish
 from strataflow.run import Deployment
 from strataflow.sources import load_sources
 from strataflow.tags.inbox import Statement, keep
@@ -272,3 +274,21 @@ def test_reading_the_dag_files_imports_nothing_heavy(bag):
         check=True,
     )
     assert said.stdout.strip().endswith("[]")
+
+
+def test_others_are_told_where_targets_are_set_and_the_task_is_skipped_where_none_are(
+    orchestration, tmp_path, monkeypatch
+):
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    home = Home(tmp_path / "home")
+    publish(home, make_build(home, date(2024, 1, 1), customers=3))
+    monkeypatch.setenv("STRATAFLOW_HOME", str(home.root))
+    monkeypatch.delenv("STRATAFLOW_TARGETS", raising=False)
+    with pytest.raises(AirflowSkipException, match="STRATAFLOW_TARGETS is not set"):
+        orchestration.deliver(run_context("2024-01-01"))
+    file = tmp_path / "targets.yml"
+    file.write_text("targets: {mailing: {folder: handed, columns: [monetary]}}\n", encoding="utf-8")
+    monkeypatch.setenv("STRATAFLOW_TARGETS", str(file))
+    (told,) = orchestration.deliver(run_context("2024-01-01"))["targets"]
+    assert (told["outcome"], told["changes"]["entered"]) == ("handed_over", 3)
