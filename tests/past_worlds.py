@@ -83,6 +83,19 @@ class HandWorld:
             }
         )
 
+    def is_tagged(self, who: str, tag: str, days: int) -> None:
+        """A manual tag, said and received ``days`` ago."""
+        self.world.manual_tags.append(
+            {
+                "customer_id": who,
+                "tag": tag,
+                "tagged_by": "li",
+                "tagged_at": datetime.combine(ago(days), time(12)),
+                "tagged_date": ago(days),
+                "received_date": ago(days),
+            }
+        )
+
     def registers(self, who: str, days: int) -> None:
         """A registration ``days`` ago, delivered that day."""
         registered = datetime.combine(ago(days), time(12))

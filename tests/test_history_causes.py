@@ -144,14 +144,27 @@ OWN = {
         "ecommerce_stage": ("repeat", "super", "upgrade", "late_or_corrected_data"),
         "high_ticket_stage": ("repeat", "super", "upgrade", "late_or_corrected_data"),
     },
-    # nothing of theirs changes
+    # nothing of theirs changes, whatever staff call them
     "whale": {},
+    # called active and a champion today: class and stage follow the orders, so they fall silent all the same
+    "is_called_active": {"activity_stage": ("active", "silent", "downgrade", "passage_of_time")},
+    # the same with a tag that no column restates: the tag changes, and they have not moved
+    "is_called_a_night_owl": {},
+    # nobody but staff ever mentioned them: no customer
+    "is_talked_about": {},
 }
 
 
 def own_world() -> HandWorld:
     world = HandWorld()
     world.order(*WHALE)
+    world.is_tagged("whale", "Dormant", 0)
+    world.orders("is_called_active", [100, 30], 20)
+    for tag in ("activity_active", "Champions"):
+        world.is_tagged("is_called_active", tag, 0)
+    world.orders("is_called_a_night_owl", [100, 20], 20)
+    world.is_tagged("is_called_a_night_owl", "Night shopper", 0)
+    world.is_tagged("is_talked_about", "Super buyer", 0)
     for who, days in {
         "first_buyer": 50,
         "new_no_more": 30,

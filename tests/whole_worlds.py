@@ -18,7 +18,8 @@ import os
 import random
 import shutil
 import sys
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,7 +32,7 @@ from strataflow.publish import published_days
 from strataflow.run import Deployment, Steps
 from strataflow.runlog import RunLog
 from strataflow.sources import load_sources
-from worlds import START, World, random_world
+from worlds import START, World, random_world, say_tags
 
 DAYS, LAST_DAYS = 42, 3
 # What is told of stability hangs on all days before, so it is the first to show an order of days that matters.
@@ -43,6 +44,7 @@ COLUMNS = {
     "orders": ("order_id", "customer_id", "ordered_at", "status", "amount", "refunded_amount", "is_adjustment"),
     "interactions": ("interaction_id", "customer_id", "occurred_at", "kind"),
     "customers": ("customer_id", "registered_at", "region"),
+    "manual_tags": ("customer_id", "tag", "tagged_by", "tagged_at", "reason", "expires_at", "action"),
 }
 
 
@@ -67,8 +69,10 @@ def replay(seed: int, folder: Path, project: Project) -> list[str]:
     world = random_world(seed, DAYS)
     while not (world.orders and world.interactions):
         world = random_world(rng.randrange(1 << 30), DAYS)
-    sources = deliver(rng, world, folder / "shop")
+    say_tags(world, seed, DAYS)
     last = [START + timedelta(days=DAYS - LAST_DAYS + number) for number in range(LAST_DAYS)]
+    world.orders += [_order_of_its_own(day) for day in last]
+    sources = deliver(rng, world, folder / "shop")
     daily = Home(folder / "daily")
     _land(daily, project, sources, START, last[0] - timedelta(days=1))
     for day in last:
@@ -85,6 +89,20 @@ def replay(seed: int, folder: Path, project: Project) -> list[str]:
     return [told for way, home in ways.items() for told in _differences(seed, way, expected, readable(home))]
 
 
+def _order_of_its_own(day: date) -> dict[str, Any]:
+    """A day that brings nothing but corrections of old orders is stopped by gate 1, as it should be."""
+    return {
+        "order_id": f"of-{day}",
+        "customer_id": "regular",
+        "ordered_at": datetime.combine(day, time(12)),
+        "order_date": day,
+        "status": "completed",
+        "amount": Decimal("12.50"),
+        "refunded_amount": Decimal(0),
+        "received_date": day,
+    }
+
+
 def deliver(rng: random.Random, world: World, folder: Path) -> Path:
     """Write a world as daily files with their descriptions; some rows stand in their file twice."""
     folder.mkdir(parents=True)
@@ -93,12 +111,12 @@ def deliver(rng: random.Random, world: World, folder: Path) -> Path:
         mapped = "\n".join(f"  {column}: {column}" for column in columns)
         (folder / f"{table}.yml").write_text(
             f"name: {table}\ntable: {table}\ndescription: Random {table}.\n"
-            "format: {type: csv, date_formats: ['%Y-%m-%d %H:%M:%S']}\n"
+            "format: {type: csv, date_formats: ['%Y-%m-%d %H:%M:%S', '%Y-%m-%d']}\n"
             f"files: {{root: delivered, path: '{table}_{{date}}.csv', if_empty: empty}}\n"
             f"limits: {{max_quarantine_ratio: 1.0}}\ncolumns:\n{mapped}\n",
             encoding="utf-8",
         )
-        rows = world.tables()[table]
+        rows = world.tables().get(table, [])
         for number in range(DAYS + 1):
             day = START + timedelta(days=number)
             delivered = [row for row in rows if row["received_date"] == day]

@@ -32,6 +32,11 @@ from strataflow.project import Project, Table, canonical_tables
 
 START = date(2024, 1, 1)
 STATUSES = ("completed", "completed", "completed", "paid", "cancelled", "pending")
+# What staff type: tags of groups with and without automatic ones, with values, of the data alone, and nonsense.
+TAG_TEXTS = (
+    "coupon lover", "优惠敏感", "Evening shopper", "hours_night", "business customer", "customer_2c", "region: north",
+    "region=south", "need_social", "reviewer", "champion", "首单客户", "value_high", "region", "owes us a beer",
+)  # fmt: skip
 KINDS = ("page_view", "campaign_received", "review_posted", "quote_received", "contact")
 KINDS += ("consent_given", "consent_withdrawn")
 CHANNELS = ("phone", "wechat", "email", "app", None)
@@ -73,6 +78,29 @@ def random_world(seed: int, days: int = 40) -> World:
                     "received_date": day,
                 }
             )
+    return world
+
+
+def say_tags(world: World, seed: int, days: int = 40) -> World:
+    """Let staff set tags and take them back in a world: repeated, late, expiring, of strangers, not understood."""
+    rng = random.Random(f"tags {seed}")  # noqa: S311 (the same worlds every time, no secrets)
+    people = [*sorted({order["customer_id"] for order in world.orders}), "visitor", "nobody"]
+    for _ in range(rng.randint(1, 25)):
+        day = START + timedelta(days=rng.randrange(days))
+        row = {
+            "customer_id": rng.choice(people),
+            "tag": rng.choice(TAG_TEXTS),
+            "tagged_by": rng.choice(["li", "wang"]),
+            "tagged_at": datetime.combine(day, datetime.min.time()) + timedelta(minutes=rng.randrange(24 * 60)),
+            "tagged_date": day,
+            "reason": rng.choice([None, "said on the phone"]),
+            "expires_at": day + timedelta(days=rng.randrange(25)) if rng.random() < 0.4 else None,
+            "action": rng.choice(["add", "add", "add", "remove"]),
+        }
+        received = day + timedelta(days=rng.choice([0, 0, 0, 1, 5]))
+        world.manual_tags.append({**row, "received_date": received})
+        if rng.random() < 0.1:
+            world.manual_tags.append({**row, "received_date": received + timedelta(days=rng.randint(1, 10))})
     return world
 
 

@@ -11,7 +11,7 @@ fails.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -93,12 +93,12 @@ class PublishedDay:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the links of a day's chains are computed from.
+    """What the links of the chains are computed from.
 
     Attributes:
         models: the models by the rules in force.
         home: whose lake holds the customers' attributes.
-        ledgers: kept ledgers that agree with the lake up to the day's ``known_at``.
+        ledgers: kept ledgers that agree with the lake, at least up to the last day's ``known_at``.
     """
 
     models: CompiledModels
@@ -194,11 +194,10 @@ def find_causes(
         _rebuild(connection, evidence, before)
         _keep_link(connection, "todays_rules", "customer_segments")
     _gather_own_records(connection, evidence, known_at)
-    _run_on_own(connection, evidence.models, before.day, before.day, tuple(_DATED))
-    _keep_link(connection, "known_today", "customer_segments")
-    for step, taken in _OWN_STEPS.items():
-        _run_on_own(connection, evidence.models, today.day, before.day, taken)
-        _keep_link(connection, step, "customer_segments")
+    _run_on_own(connection, evidence.models, before.day, before.day, {"known_today": tuple(_DATED)})
+    _keep_own_links(connection)
+    _run_on_own(connection, evidence.models, today.day, before.day, _OWN_STEPS)
+    _keep_own_links(connection)
     _check_the_chains_end(connection, evidence.models, before, today)
     name_kinds(connection, today)
     connection.execute(statement("transitions"), {"as_of": today.day, "previous": before.day})
@@ -238,13 +237,35 @@ def _gather_own_records(connection: duckdb.DuckDBPyConnection, evidence: Evidenc
 
 
 def _run_on_own(
-    connection: duckdb.DuckDBPyConnection, models: CompiledModels, as_of: date, before: date, taken: tuple[str, ...]
+    connection: duckdb.DuckDBPyConnection,
+    models: CompiledModels,
+    as_of: date,
+    before: date,
+    steps: Mapping[str, tuple[str, ...]],
 ) -> None:
-    """The movers' segments as of a day, of ``taken`` with all that is dated by then, of the rest by ``before``."""
+    """The movers' segments as of a day, once per step, all in one run of the models.
+
+    A step takes of some kinds of records all that is dated by ``as_of``, and of the rest what is dated by
+    ``before``. Each mover stands in ``customer_segments`` once per step, as ``<step>:<customer_id>``.
+    """
     for kind, (relation, own, dated) in _DATED.items():
-        last = as_of if kind in taken else before
-        connection.execute(f"create or replace view {relation} as select * from {own} where {dated} <= date '{last}'")
+        parts = [
+            f"select * replace ('{step}:' || customer_id as customer_id) from {own} "
+            f"where {dated} <= date '{as_of if kind in taken else before}'"
+            for step, taken in steps.items()
+        ]
+        connection.execute(f"create or replace view {relation} as {' union all '.join(parts)}")
     models.run(connection, as_of, given_context=True)
+
+
+def _keep_own_links(connection: duckdb.DuckDBPyConnection) -> None:
+    listed = ", ".join(ATTRIBUTES)
+    connection.execute(
+        "insert into links select split_part(customer_id, ':', 1), "
+        "substr(customer_id, strpos(customer_id, ':') + 1), attribute, value from ("
+        f"unpivot (select customer_id, {listed} from customer_segments) "
+        f"on {listed} into name attribute value value)"
+    )
 
 
 def _keep_link(connection: duckdb.DuckDBPyConnection, step: str, segments: str) -> None:
@@ -261,13 +282,13 @@ def _check_the_chains_end(
 ) -> None:
     """The last link, with today's cut-offs, must be what was published for the movers."""
     _take_context_of(connection, today)
-    _run_on_own(connection, models, today.day, today.day, tuple(_DATED))
+    _run_on_own(connection, models, today.day, today.day, {"published": tuple(_DATED)})
     compared = " or ".join(f"own.{name} is distinct from published.{name}" for name in ATTRIBUTES)
     strangers = connection.execute(
         f"""
         select movers.customer_id
         from movers
-        left join customer_segments as own on movers.customer_id = own.customer_id
+        left join customer_segments as own on 'published:' || movers.customer_id = own.customer_id
         left join today as published on movers.customer_id = published.customer_id
         where {compared}
         order by movers.customer_id

@@ -12,6 +12,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from tempfile import mkdtemp
@@ -239,9 +240,10 @@ class _InForce:
             return part.before.snapshot is None and part.today.snapshot is None and self._is_of_now(part.today)
         return part.table in {"segment_history", *STABILITY_TABLES} or part.today.snapshot is None
 
-    def evidence(self, today: PublishedDay) -> Evidence:
-        """What the causes of a day are worked out from."""
-        return Evidence.gather(self._home, self._project, self._shop, self._known(today))
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What the causes of all days are worked out from; each takes of it what was received by its ``known_at``."""
+        return Evidence.gather(self._home, self._project, self._shop, self._received)
 
     def _is_of_now(self, published: PublishedDay) -> bool:
         said = {name: published.manifest["shop"][name] for name in ("time_zone", "currency")}
@@ -291,7 +293,7 @@ class _Writer:
     def _transitions(self, part: Planned) -> dict[str, Any]:
         self._find_moves(part.before, part.today)
         look_at(self._connection, part.before, part.today)
-        find_causes(self._connection, self._now.evidence(part.today), part.before, part.today)
+        find_causes(self._connection, self._now.evidence, part.before, part.today)
         return self._keep(part, "from transitions order by customer_id, attribute")
 
     def _matrix(self, part: Planned) -> dict[str, Any]:
