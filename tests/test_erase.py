@@ -48,8 +48,8 @@ KILLS = 2
 # Places that hold the person before.
 HOLDING = (
     "lake/orders", "lake/interactions", "lake/customers", "lake/quarantine", "refused", "state/order_ledger",
-    "state/interaction_ledger", "builds", "published/versions", "published/histories", "published/reports", "gates",
-    "data_docs", "runs", "alerts", "scratch", "manual_tags",
+    "state/interaction_ledger", "state/insights", "builds", "published/versions", "published/histories", "published/reports",
+    "gates", "data_docs", "runs", "alerts", "scratch", "manual_tags",
 )  # fmt: skip
 AT = "2024-03-09T00:00:00.000+00:00"
 
@@ -145,6 +145,9 @@ def lived_in(tmp_path_factory) -> SmallShop:
     serving.pin(home, str(day(1)))
     kept = home.gates / str(day(2)) / "built"
     duckdb.sql(f"select '{WHO}' as customer_id, 3 as n").write_parquet(str(kept / "failed.parquet"))
+    owned = home.state / "insights" / f"{day(0)}-of-rules" / "customer_products_owned"
+    owned.mkdir(parents=True)
+    duckdb.sql(f"select '{WHO}' as customer_id, 'tea' as product_id").write_parquet(str(owned / "owned.parquet"))
     report = json.loads((kept / "report.json").read_text())
     report["warnings"] = [f"some_rule: 2 rows, first customer_id={WHO}"]
     report["expectations"][0]["sample"] = [{"customer_id": WHO}, {"customer_id": "other1"}]

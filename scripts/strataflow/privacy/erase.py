@@ -207,8 +207,8 @@ def _erase_ledgers(home: Home, persons: Persons, days_before: dict[str, str], ta
 
 
 def _remove_what_can_be_made_again(home: Home, persons: Persons) -> None:
-    """Builds and totals are of data that is no more; unfinished writes are nobody's."""
-    for folder in (home.builds, home.state / "totals"):
+    """Builds, totals and insights are of data that is no more; unfinished writes are nobody's."""
+    for folder in (home.builds, home.state / "totals", home.state / "insights"):
         shutil.rmtree(folder, ignore_errors=True)
     for left in home.scratch.glob("*"):
         if left.is_dir():
