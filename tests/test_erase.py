@@ -48,8 +48,8 @@ KILLS = 2
 # Places that hold the person before.
 HOLDING = (
     "lake/orders", "lake/interactions", "lake/customers", "lake/quarantine", "refused", "state/order_ledger",
-    "state/interaction_ledger", "state/insights", "builds", "published/versions", "published/histories", "published/reports",
-    "gates", "data_docs", "runs", "alerts", "scratch", "manual_tags",
+    "state/interaction_ledger", "state/insights", "builds", "published/versions", "published/histories",
+    "published/reports", "gates", "data_docs", "runs", "alerts", "scratch", "manual_tags",
 )  # fmt: skip
 AT = "2024-03-09T00:00:00.000+00:00"
 
