@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from strataflow.dbt_call import artefacts, manifest
+from strataflow.dbt_call import manifest, node_seconds
 from strataflow.home import Home
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ def seconds_by_layer(home: Path) -> dict[str, float]:
     The tables of :data:`TAG_TABLES` are told among the tags, wherever they lie.
     """
     at = Home.at(home)
-    ran = json.loads((artefacts(at, "duckdb") / "run_results.json").read_text(encoding="utf-8"))["results"]
+    ran = json.loads(node_seconds(at, "duckdb").read_text(encoding="utf-8"))
     nodes = manifest(at, "duckdb")["nodes"]
     found: dict[str, float] = {}
-    for result in ran:
-        layer = _layer(result["unique_id"], nodes)
-        found[layer] = found.get(layer, 0.0) + result["execution_time"]
+    for unique_id, seconds in ran.items():
+        layer = _layer(unique_id, nodes)
+        found[layer] = found.get(layer, 0.0) + seconds
     return {layer: round(seconds, 3) for layer, seconds in sorted(found.items())}
 
 

@@ -82,6 +82,14 @@ def run_dbt(
             where=str(project.dbt),
             todo=f"mend the model or the rule named above; dbt's own log is {logs / 'dbt.log'}",
         )
+    # dbt's own account of a run comes with its whole manifest, which takes seconds to write
+    took = {result.node.unique_id: round(result.execution_time, 3) for result in outcome.result.results}
+    node_seconds(home, target).write_text(json.dumps(took, indent=1), encoding="utf-8")
+
+
+def node_seconds(home: Home, target: str) -> Path:
+    """What each node of the last run for a target took, in seconds by dbt's id of the node."""
+    return artefacts(home, target) / "node_seconds.json"
 
 
 def compile_models(
