@@ -22,6 +22,7 @@ from strataflow import cli
 from strataflow.build import build
 from strataflow.errors import UsageError
 from strataflow.explain import explain, explained, sentences
+from strataflow.explain.since import Since, tagged_since
 from strataflow.explain.told import LANGUAGES, TEXTS
 from strataflow.home import Home
 from strataflow.privacy.pseudonyms import SETTING
@@ -316,3 +317,45 @@ def test_a_version_from_before_there_were_explanations_says_what_to_do(published
     with pytest.raises(UsageError, match="no table customer_explanations") as refused:
         explained(version, ["c0001"])
     assert refused.value.todo == "strataflow run --skip-land --date 2024-12-31"
+
+
+# ---------------------------------------------------------------- since when
+
+
+def publish_tags(home: Home, day: date, rows: list[tuple[str, str, str | None]]) -> None:
+    """A published day with nothing but tags: (customer, tag, value)."""
+    version = home.published / "versions" / f"{day}-x"
+    folder = version / "customer_tags" / f"as_of_date={day}"
+    folder.mkdir(parents=True)
+    (home.published / "days").mkdir(exist_ok=True)
+    with duckdb.connect() as connection:
+        connection.execute("create table tags (customer_id text, tag_id text, tag_value text, as_of_date date)")
+        connection.executemany("insert into tags values (?, ?, ?, ?)", [(*row, day) for row in rows])
+        connection.execute(f"copy tags to '{folder / 'customer_tags.parquet'}' (format parquet)")
+    (home.published / "days" / str(day)).symlink_to(f"../versions/{version.name}")
+
+
+def test_a_tag_is_had_since_the_first_day_of_the_unbroken_run(tmp_path):
+    home = Home(tmp_path)
+    first, second, third, fifth = (DAY + timedelta(days=number) for number in (0, 1, 2, 4))
+    publish_tags(home, first, [("ann", "always", None), ("ann", "lost_and_back", None), ("ann", "kind", "old")])
+    publish_tags(home, second, [("ann", "always", None), ("ann", "kind", "new"), ("ben", "late", None)])
+    publish_tags(home, third, [("ann", "always", None), ("ann", "lost_and_back", None), ("ann", "kind", "new")])
+    publish_tags(home, fifth, [("ann", "always", None), ("ann", "lost_and_back", None), ("ann", "late", None)])
+
+    assert tagged_since(home, "ann", fifth) == {
+        ("always", None): Since(first, is_first_published=True),
+        ("lost_and_back", None): Since(third, is_first_published=False),
+        ("late", None): Since(fifth, is_first_published=False),
+    }
+    assert tagged_since(home, "ann", third)["kind", "new"] == Since(second, is_first_published=False)
+    assert tagged_since(home, "nobody", fifth) == tagged_since(home, "ann", first - timedelta(days=1)) == {}
+
+
+def test_an_explanation_says_since_when(published):
+    home, _ = published
+    told = explain(home, "c0001")
+    automatic = [tag for tag in told["tags"] if tag["source"] == "automatic"]
+    assert automatic
+    assert all(tag["since_date"] == DAY and tag["may_be_longer"] for tag in automatic)
+    assert any("since 31 December 2024 or longer" in text for text in sentences(told)["tags"])

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from strataflow.errors import StrataflowError, UsageError
+from strataflow.explain.since import tagged_since
 from strataflow.publish import current_version, published_days, read_manifest, version_of
 from strataflow.sqltext import named
 
@@ -44,7 +45,8 @@ def explain(home: Home, customer_id: str, day: date | None = None) -> Row:
         day: a published day; by default the one readers see.
 
     Returns:
-        As :func:`explained` for this customer.
+        As :func:`explained` for this customer; tags that the data gave have their ``since_date`` filled from the
+        published days, and ``may_be_longer`` where it is the first of them.
 
     Raises:
         UsageError: nothing is published, not that day, not with explanations, or nothing of that customer,
@@ -54,7 +56,12 @@ def explain(home: Home, customer_id: str, day: date | None = None) -> Row:
     found = explained(version, [customer_id])
     if customer_id not in found:
         raise _erased(version, customer_id) if _was_erased(home, customer_id) else _unknown(version, customer_id)
-    return found[customer_id]
+    told = found[customer_id]
+    since = tagged_since(home, customer_id, told["as_of"])
+    for tag in told["tags"]:
+        if tag["source"] == "automatic" and (known := since.get((tag["tag_id"], tag["tag_value"]))):
+            tag |= {"since_date": known.day, "may_be_longer": known.is_first_published}
+    return told
 
 
 def explained(version: Path, customer_ids: Iterable[str]) -> dict[str, Row]:

@@ -201,6 +201,9 @@ def _why(speech: Speech, tag: Row) -> str:
     parts = [evidence] if evidence and not (author and evidence.startswith(f"said by {author}")) else []
     if author:
         parts += _author(speech, tag)
+    elif tag.get("since_date"):
+        said = "tags.since_or_longer" if tag["may_be_longer"] else "tags.since"
+        parts.append(speech.say(said, day=speech.day(tag["since_date"])))
     return _COMMA[speech.language].join(parts)
 
 
