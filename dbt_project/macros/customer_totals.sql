@@ -56,3 +56,17 @@
         select * from {{ empty }} where 1 = 0
     {%- endif -%}
 {%- endmacro %}
+
+{# Rows of a ledger that the kept totals don't have: received since, or dated ahead of them. #}
+{% macro since_totals(ledger, date_column) -%}
+    select * from {{ ledger }}
+    where received_date > {{ totals_through() }}
+        and {{ date_column }} <= {{ as_of() }}
+
+    union all
+
+    select * from {{ ledger }}
+    where received_date <= {{ totals_through() }}
+        and {{ date_column }} > {{ totals_through() }}
+        and {{ date_column }} <= {{ as_of() }}
+{%- endmacro %}

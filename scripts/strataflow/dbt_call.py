@@ -82,7 +82,7 @@ def run_dbt(
             where=str(project.dbt),
             todo=f"mend the model or the rule named above; dbt's own log is {logs / 'dbt.log'}",
         )
-    # dbt's own account of a run comes with its whole manifest, which takes seconds to write
+    # dbt writes its own account of a run only with its whole manifest, which is not written every day
     took = {result.node.unique_id: round(result.execution_time, 3) for result in outcome.result.results}
     node_seconds(home, target).write_text(json.dumps(took, indent=1), encoding="utf-8")
 
@@ -168,9 +168,9 @@ def _parsed(folder: Path, project: Project, run_vars: Mapping[str, Any]) -> Iter
     key = _parse_key(folder, project, run_vars)
     kept = Path(os.environ.get("STRATAFLOW_DBT_CACHE") or folder) / f"parsed-{key}"
     described, fresh = folder / f"described-{key}", folder / "partial_parse.msgpack"  # where dbt leaves what it parsed
-    if not described.is_file():
-        for outdated in folder.glob("described-*"):
-            outdated.unlink()
+    if not described.is_file():  # whatever is there tells of another project, also if this call is interrupted
+        for outdated in (folder / "manifest.json", *folder.glob("described-*")):
+            outdated.unlink(missing_ok=True)
     if kept.is_file():
         manifest = Manifest.from_msgpack(kept.read_bytes(), decoder=extended_mashumuro_decoder)
         manifest.build_flat_graph()

@@ -13,16 +13,7 @@ kinds as (
 
 news as (
 
-    select * from {{ ref('int_interaction_ledger') }}
-    where received_date > {{ totals_through() }}
-        and interaction_date <= {{ as_of() }}
-
-    union all
-
-    select * from {{ ref('int_interaction_ledger') }}
-    where received_date <= {{ totals_through() }}
-        and interaction_date > {{ totals_through() }}
-        and interaction_date <= {{ as_of() }}
+    {{ since_totals(ref('int_interaction_ledger'), 'interaction_date') }}
 
 ),
 

@@ -6,19 +6,9 @@
 
 with
 
----------- news is what was received since, or was dated ahead
 news as (
 
-    select * from {{ ref('int_order_ledger') }}
-    where received_date > {{ totals_through() }}
-        and order_date <= {{ as_of() }}
-
-    union all
-
-    select * from {{ ref('int_order_ledger') }}
-    where received_date <= {{ totals_through() }}
-        and order_date > {{ totals_through() }}
-        and order_date <= {{ as_of() }}
+    {{ since_totals(ref('int_order_ledger'), 'order_date') }}
 
 ),
 
