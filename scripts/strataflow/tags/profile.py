@@ -39,13 +39,13 @@ models:
     columns:
       - name: customer_id
         data_type: varchar
-        description: The customer's id.
+        description: "{{ doc('customer_id') }}"
         config: {meta: {zh: 客户编号。}}
         constraints: [{type: not_null}]
         data_tests: [unique]
       - name: as_of_date
         data_type: date
-        description: The day the row speaks of.
+        description: "{{ doc('as_of_date') }}"
         config: {meta: {zh: 本行数据所截至的日期。}}
 """
 
