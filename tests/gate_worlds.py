@@ -167,6 +167,7 @@ def make_build(home: Home, as_of: date = DAY, build_id: str = "b1") -> Build:
         _make_coverage(build, as_of)
         _make_lists(build, as_of)
         _make_predictions(build, as_of)
+        _make_groups(build, as_of)
         days = [day for (day,) in build.execute("select distinct received_date from orders order by all").fetchall()]
         for day in days:
             _write_orders(build, home, day)
@@ -313,6 +314,35 @@ def _make_predictions(build: duckdb.DuckDBPyConnection, as_of: date) -> None:
             auc::double as auc, log_loss::double as log_loss, brier::double as brier
         from (values ('recency', 0.7, 0.5, 0.2), ('boosting', 0.8, 0.4, 0.1))
             as judged (candidate, auc, log_loss, brier)
+        """
+    )
+
+
+def _make_groups(build: duckdb.DuckDBPyConnection, as_of: date) -> None:
+    """Two groups, and a third that nobody belongs to today."""
+    sunday = as_of - timedelta(days=as_of.isoweekday() % 7 or 7)
+    build.execute(
+        f"""
+        create table groups as
+        from (
+            values ('cluster_1', 'frequent', '下单频繁'), ('cluster_2', 'new', '新客户'), ('cluster_4', 'other', '普通')
+        ) as given (cluster_id, name_en, name_zh);
+        create table behaviour_cluster as
+        select
+            customer_id, as_of_date, cluster_id, name_en, name_zh, 0.5::decimal(18, 6) as distance,
+            'cluster_4' as next_cluster_id, 1.5::decimal(18, 6) as next_distance
+        from customer_segments
+        join groups on cluster_id = 'cluster_' || (1 + customer_id[-1:]::integer % 2)::varchar
+        where last_order_date is not null;
+        create table behaviour_clusters as
+        select
+            date '{as_of}' as as_of_date, cluster_id, name_en, name_zh, count(monetary) as customers,
+            coalesce(sum(monetary), 0)::decimal(18, 2) as net_revenue, date '{sunday}' - 28 as first_fitted_on,
+            date '{sunday}' as fitted_on, 0.4::decimal(18, 6) as silhouette, 'k = 3' as reason
+        from groups left join (
+            select cluster_id, monetary from behaviour_cluster join customer_segments using (customer_id)
+        ) as members using (cluster_id) group by all;
+        drop table groups
         """
     )
 

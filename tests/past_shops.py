@@ -1,14 +1,17 @@
 """Shops with a simulated past, in the columns of the ledgers: what training and scoring are tested on."""
 
+import json
 from datetime import date, timedelta
 
 import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from strataflow.home import Home
 from strataflow.prediction.features import Ledgers
-from strataflow.project import Project
+from strataflow.project import Project, canonical_tables
 
 PROJECT = Project.locate()
 START = date(2023, 1, 2)
@@ -48,3 +51,44 @@ def connect(orders):
         "create table kinds as select 'review' as kind, 5.0 as points, 30 as half_life_days, true as is_customer_action"
     )
     return connection
+
+
+def land_by_week(home: Home, orders: pd.DataFrame) -> None:
+    """The orders as landed: a partition per week received, with manifests."""
+    orders = orders.assign(
+        order_id=[f"o{number}" for number in range(len(orders))],
+        received_date=[day + timedelta(days=6 - day.weekday()) for day in orders.order_date],
+    )
+    columns = canonical_tables(PROJECT)["orders"].columns
+    values = {
+        "status": "'completed'",
+        "currency": "'USD'",
+        "is_adjustment": "false",
+        "ordered_at": "order_date",
+        "amount": "net_amount",
+        "source": "'web'",
+    }
+    plain = {"order_id", "customer_id", "order_date"}
+    zero = {"refunded_amount", "discount_amount", "coupon_amount"}
+    with duckdb.connect() as connection:
+        connection.register("given", pa.Table.from_pandas(orders, preserve_index=False))
+        values |= {name: name for name in plain} | dict.fromkeys(zero, "0")
+        chosen = ", ".join(
+            f"cast({values.get(column.name, 'null')} as {column.data_type}) as {column.name}" for column in columns
+        )
+        for day in sorted(set(orders.received_date)):
+            rows = connection.sql(
+                f"select {chosen} from given where received_date = date '{day}' order by order_id"
+            ).to_arrow_table()
+            path = home.partition("orders", day, "web")
+            path.parent.mkdir(parents=True)
+            pq.write_table(rows, path)
+            manifest = {
+                "source": "web",
+                "table": "orders",
+                "received_date": str(day),
+                "rows_landed": rows.num_rows,
+                "partition_sha256": str(day),
+            }
+            home.landing("web", day).parent.mkdir(parents=True, exist_ok=True)
+            home.landing("web", day).write_text(json.dumps(manifest))

@@ -261,13 +261,13 @@ def test_a_customer_is_first_seen_on_the_shops_day_of_registration(bench):
 
 
 def test_unit_tests_of_the_rules_hold(tmp_path):
-    """dbt builds the project on an empty lake and runs every unit and data test."""
+    """dbt builds the project on an empty lake, with all that can be switched on, and runs every unit and data test."""
     project = Project.locate()
     outcome = subprocess.run(
         [
             sys.executable, "-m", "dbt.cli.main", "--no-use-colors", "--no-send-anonymous-usage-stats",
             "--log-path", str(tmp_path), "build", "--project-dir", str(project.dbt),
-            "--profiles-dir", str(project.dbt), "--target-path", str(tmp_path / "target"),
+            "--profiles-dir", str(project.dbt), "--target-path", str(tmp_path / "target"), "--vars", "{clusters: true}",
         ],
         env={"PATH": "/usr/bin:/bin", "STRATAFLOW_BUILD_DB": str(tmp_path / "build.duckdb")},
         capture_output=True, text=True, check=False,
@@ -288,6 +288,10 @@ def test_every_model_says_its_grain_and_every_published_column_is_described(benc
                 assert node["config"]["contract"]["enforced"], node["name"]
                 for column in node["columns"].values():
                     assert column["description"], f"{node['name']}.{column['name']}"
+
+
+def test_what_is_not_switched_on_is_no_part_of_a_build(bench):
+    assert not [node["name"] for node in _nodes(bench) if "cluster" in node["unique_id"]]
 
 
 def test_everything_published_is_described_in_english_and_in_chinese(bench):

@@ -1,18 +1,18 @@
 """Which model a day gets, and that a replay gets the same one."""
 
-import json
+import shutil
 from datetime import date, timedelta
 
 import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from past_shops import START, shop
+from past_shops import START, land_by_week, shop
+from past_worlds import edit_vars
 from strataflow.build import build
+from strataflow.export import export_table, opened
 from strataflow.home import Home
-from strataflow.prediction import training
-from strataflow.project import Project, canonical_tables
+from strataflow.prediction import cluster_refits, training
+from strataflow.project import Project
 from strataflow.rules import ledger_rules_hash
 from strataflow.sources import Shop
 
@@ -24,42 +24,7 @@ DAY = START + timedelta(days=300)
 def lake(tmp_path_factory):
     """The simulated shop as landed: a partition per week received, with manifests."""
     home = Home(tmp_path_factory.mktemp("shop") / "home")
-    orders = shop(customers=600, days=310)
-    orders["order_id"] = [f"o{number}" for number in range(len(orders))]
-    orders["received_date"] = [day + timedelta(days=6 - day.weekday()) for day in orders.order_date]
-    columns = canonical_tables(Project.locate())["orders"].columns
-    values = {
-        "status": "'completed'",
-        "currency": "'USD'",
-        "is_adjustment": "false",
-        "ordered_at": "order_date",
-        "amount": "net_amount",
-        "source": "'web'",
-    }
-    plain = {"order_id", "customer_id", "order_date"}
-    zero = {"refunded_amount", "discount_amount", "coupon_amount"}
-    with duckdb.connect() as connection:
-        connection.register("given", pa.Table.from_pandas(orders, preserve_index=False))
-        values |= {name: name for name in plain} | dict.fromkeys(zero, "0")
-        chosen = ", ".join(
-            f"cast({values.get(column.name, 'null')} as {column.data_type}) as {column.name}" for column in columns
-        )
-        for day in sorted(set(orders.received_date)):
-            rows = connection.sql(
-                f"select {chosen} from given where received_date = date '{day}' order by order_id"
-            ).to_arrow_table()
-            path = home.partition("orders", day, "web")
-            path.parent.mkdir(parents=True)
-            pq.write_table(rows, path)
-            manifest = {
-                "source": "web",
-                "table": "orders",
-                "received_date": str(day),
-                "rows_landed": rows.num_rows,
-                "partition_sha256": str(day),
-            }
-            home.landing("web", day).parent.mkdir(parents=True, exist_ok=True)
-            home.landing("web", day).write_text(json.dumps(manifest))
+    land_by_week(home, shop(customers=600, days=310))
     return home
 
 
@@ -87,24 +52,72 @@ def test_the_last_sunday_before_the_day_is_the_training_day(as_of, expected):
     assert training.training_day(as_of) == expected
 
 
-def test_a_replay_in_another_order_from_an_empty_home_gives_the_same_model_and_rows(lake, tmp_path_factory):
-    project = Project.locate()
-    forward, replayed = (copy(lake, tmp_path_factory.mktemp(name)) for name in ("forward", "replayed"))
-    earlier = DAY - timedelta(days=1)
-    first = [build(forward, project, SHOP, day) for day in (earlier, DAY)]
-    later, before = (build(replayed, project, SHOP, day) for day in (DAY, earlier))
-    assert first[1].meta["model_card"]["used"] != "baseline"
-    for one, other in zip(first, (before, later), strict=True):
+@pytest.fixture(scope="module")
+def with_groups(tmp_path_factory):
+    """The rules with groups of customers switched on."""
+    root = tmp_path_factory.mktemp("rules")
+    shutil.copytree(Project.locate().dbt, root / "dbt_project", ignore=shutil.ignore_patterns("target", "logs"))
+    (root / "expectations").mkdir()
+    edit_vars(Project(root), {"clusters": "true", "cluster_max_k": "4"})
+    return Project(root)
+
+
+@pytest.fixture(scope="module")
+def replays(lake, with_groups, tmp_path_factory):
+    """Two days as built in order, and as built the other way round from an empty home; and the homes."""
+    homes = [copy(lake, tmp_path_factory.mktemp(name)) for name in ("forward", "replayed")]
+    days = [DAY - timedelta(days=1), DAY]
+    forward = [build(homes[0], with_groups, SHOP, day) for day in days]
+    replayed = [build(homes[1], with_groups, SHOP, day) for day in days[::-1]]
+    return homes, forward, replayed[::-1]
+
+
+def test_a_replay_in_another_order_from_an_empty_home_gives_the_same_model_and_bytes(replays, tmp_path):
+    homes, forward, replayed = replays
+    assert forward[1].meta["model_card"]["used"] != "baseline"
+    for one, other in zip(forward, replayed, strict=True):
         assert one.meta["model_card"] == other.meta["model_card"]
-        for name in ("churn_risk", "churn_model_card", "customer_lifetime_value", "customer_segments"):
-            assert table(one, name) == table(other, name)
-    folders = [sorted((home.models / str(training.training_day(DAY))).iterdir()) for home in (forward, replayed)]
-    assert [path.name for path in folders[0]] == ["churn_model.json", "model_card.json", "value_model.json"]
-    assert [path.read_bytes() for path in folders[0]] == [path.read_bytes() for path in folders[1]]
+        assert exported(one, tmp_path / "one" / str(one.as_of)) == exported(other, tmp_path / "other" / str(one.as_of))
+    folders = [sorted((home.models / str(training.training_day(DAY))).iterdir()) for home in homes]
+    assert {path.name for path in folders[0]} >= {"churn_model.json", "model_card.json", "value_model.json"}
+    models = [{path.relative_to(home.models): path.read_bytes() for path in home.models.glob("*/*")} for home in homes]
+    assert models[0] == models[1]
 
 
-def test_a_kept_model_is_used_again_and_a_damaged_one_is_trained_again(lake, tmp_path):
-    home, project = copy(lake, tmp_path), Project.locate()
+def exported(made, folder):
+    """The bytes that publishing would write of each table."""
+    with opened(made.path, folder / "spill") as connection:
+        for name, told in made.meta["published"].items():
+            export_table(connection, folder, name, told["key"], made.as_of)
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.parquet")}
+
+
+def test_groups_add_up_and_are_described_in_both_languages(replays):
+    _, (_, made), _ = replays
+    for name in ("behaviour_cluster", "behaviour_clusters"):
+        told = made.meta["published"][name]
+        for one in (told, *told["columns"].values()):
+            assert one["description"]
+            assert any("\u4e00" <= sign <= "\u9fff" for sign in one["zh"])
+    assert made.meta["model_card"]["behaviour_clusters"]["found"]["clusters"]
+    with duckdb.connect(str(made.path), read_only=True) as connection:
+        groups = connection.execute("from behaviour_clusters order by cluster_id").df()
+        customers = connection.execute("from behaviour_cluster order by customer_id").df()
+        buyers, left_over = connection.execute(
+            "select count(last_order_date), sum(monetary) - (select sum(net_revenue) from behaviour_clusters) "
+            "from customer_segments"
+        ).fetchone()
+    assert len(groups) in {3, 4}
+    assert groups.customers.sum() == len(customers) == buyers
+    assert left_over == 0
+    assert groups.customer_share.sum() == pytest.approx(1, abs=1e-5)
+    assert dict(customers.groupby("cluster_id").size()) == dict(zip(groups.cluster_id, groups.customers, strict=True))
+    assert (customers.distance <= customers.next_distance).all()
+    assert (groups.fitted_on.dt.date == cluster_refits.refit_day(DAY, 4)).all()
+
+
+def test_a_kept_model_is_used_again_and_a_damaged_one_is_trained_again(lake, with_groups, tmp_path):
+    home, project = copy(lake, tmp_path), with_groups
     made = build(home, project, SHOP, DAY)
     model = home.models / str(training.training_day(DAY)) / training.MODEL
     whole = model.read_bytes()
@@ -118,10 +131,14 @@ def test_a_kept_model_is_used_again_and_a_damaged_one_is_trained_again(lake, tmp
     assert len({row[3] for row in risks}) > 50
 
 
-def test_a_shop_with_a_handful_of_orders_is_told_why_it_gets_the_estimate(lake, tmp_path):
+def test_a_shop_with_a_handful_of_orders_is_told_why_it_gets_the_estimate_and_no_groups(lake, with_groups, tmp_path):
     home = copy(lake, tmp_path)
     day = START + timedelta(days=9)
-    made = build(home, Project.locate(), SHOP, day)
+    made = build(home, with_groups, SHOP, day)
     assert "too few to learn from" in made.meta["model_card"]["reason"]
     [row] = table(made, "churn_model_card")
     assert row[1] == "baseline"
+    assert table(made, "behaviour_cluster") == []
+    [group] = table(made, "behaviour_clusters")
+    assert group[:5] == (day, "none", "no groups", "未分群", None)
+    assert "nothing had been received by" in group[-1]

@@ -50,6 +50,7 @@ VALUES = {
         "contact_cap_days": 30,
         "contact_look_back_days": 90,
         "ltv_discount_rate": 0.10,
+        "cluster_refit_weeks": 4,
     },
 }
 
@@ -207,6 +208,18 @@ SPOILED = {
     "lifetime_value_is_orders_times_value_discounted": (
         f"update customer_lifetime_value set expected_value = 24.72 {ONE}"
     ),
+    "customers_with_an_order_belong_to_one_group": f"delete from behaviour_cluster {ONE}",
+    "group_members_speak_of_the_day_asked_for": f"update behaviour_cluster set as_of_date = as_of_date - 1 {ONE}",
+    "groups_of_customers_are_told_of_under_the_same_names": f"update behaviour_cluster set name_zh = '老客户' {ONE}",
+    "customers_belong_to_the_nearest_group": f"update behaviour_cluster set distance = 1.6 {ONE}",
+    "groups_hold_the_customers_who_belong_to_them": (
+        "update behaviour_clusters set customers = customers + 1 where cluster_id = 'cluster_4'"
+    ),
+    "groups_are_called_by_different_names": (
+        "update behaviour_clusters set name_en = 'frequent' where cluster_id = 'cluster_4'"
+    ),
+    "groups_or_the_reason_why_there_are_none": "update behaviour_clusters set reason = ''",
+    "groups_come_from_the_fit_in_force": "update behaviour_clusters set fitted_on = as_of_date",
     "nobody_held_out_is_offered_products": f"update customer_segments set is_holdout = true {ONE}",
     "offered_products_are_ranked_from_1_without_gaps": f"delete from next_best_products {ONE} and rank = 1",
     "offers_are_of_the_day_and_above_chance": f"update next_best_products set drawn_lift = 1 {ONE} and rank = 1",
@@ -293,6 +306,14 @@ def test_a_tag_is_a_word_of_the_dictionary_up_to_its_last_day(last_day, refused,
     assert all("main_channel" in str(found.sample) for found in report.failures)
 
 
+def test_a_table_that_a_shop_has_not_switched_on_is_not_judged(build, home, tmp_path):
+    project = project_of(tmp_path / "project", "built_tables", "behaviour_cluster", "behaviour_clusters", "rfm_cutoffs")
+    spoil(build, "drop table behaviour_cluster", "drop table behaviour_clusters")
+    report = validate_built(home, project, build)
+    assert report.passed
+    assert {judged.suite for judged in report.expectations} == {"rfm_cutoffs"}
+
+
 def test_a_group_that_is_no_longer_in_use_is_not_demanded(build, home, tmp_path):
     project = project_of(tmp_path / "project", "built_tables", "tag_consistency")
     spoil(build, "delete from customer_tags where tag_group = 'value_tier'")
@@ -333,6 +354,20 @@ def test_a_group_that_is_no_longer_in_use_is_not_demanded(build, home, tmp_path)
         ("lifetime_values_are_possible", f"update customer_lifetime_value set expected_orders = null {ONE}"),
         ("lifetime_values_are_possible", f"update customer_lifetime_value set method = 'cohort_average' {ONE}"),
         ("lifetime_value_is_orders_times_value_discounted", "update customer_lifetime_value set expected_value = 22"),
+        ("customers_with_an_order_belong_to_one_group", f"insert into behaviour_cluster from behaviour_cluster {ONE}"),
+        ("customers_with_an_order_belong_to_one_group", "update behaviour_clusters set cluster_id = 'none'"),
+        ("groups_of_customers_are_told_of_under_the_same_names", "delete from behaviour_clusters"),
+        ("customers_belong_to_the_nearest_group", "update behaviour_cluster set next_cluster_id = cluster_id"),
+        ("customers_belong_to_the_nearest_group", "update behaviour_cluster set distance = null"),
+        ("groups_hold_the_customers_who_belong_to_them", "update behaviour_clusters set net_revenue = 1"),
+        ("groups_are_called_by_different_names", "update behaviour_clusters set name_zh = ''"),
+        (
+            "groups_or_the_reason_why_there_are_none",
+            "update behaviour_clusters set cluster_id = 'none' where cluster_id = 'cluster_4'",
+        ),
+        ("groups_or_the_reason_why_there_are_none", "update behaviour_clusters set silhouette = null"),
+        ("groups_come_from_the_fit_in_force", "update behaviour_clusters set fitted_on = fitted_on - 35"),
+        ("groups_come_from_the_fit_in_force", "update behaviour_clusters set first_fitted_on = as_of_date"),
         ("model_card_names_one_candidate_in_use", "update churn_model_card set is_used = false"),
         ("nobody_held_out_is_offered_products", f"update next_best_products set customer_id = 'c99' {ONE}"),
         ("offered_products_are_ranked_from_1_without_gaps", f"update next_best_products set product_id = 'cup' {ONE}"),
@@ -756,9 +791,10 @@ def test_every_expectation_says_why_and_what_to_do(gate):
         (first_expectation(sevrity="critical"), "sevrity"),
         (first_expectation(kwargs={"unexpected_rows_query": "select 1"}), "reads from {batch}"),
         (lambda suite: suite.update(table=None), "either table"),
+        (lambda suite: suite.update(optional=True, prepare={suite["table"]: "select 1"}), "can be optional"),
         (lambda suite: suite.update(expectations=[]), "at least 1"),
     ],
-    ids=["no why", "short why", "severity", "misspelt", "no batch", "no table", "empty"],
+    ids=["no why", "short why", "severity", "misspelt", "no batch", "no table", "optional", "empty"],
 )
 def test_a_suite_written_wrongly_is_refused_by_name(change, said, tmp_path):
     project = project_of(tmp_path / "project", "built_tables", "churn_risk")

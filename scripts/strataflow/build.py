@@ -27,7 +27,7 @@ from strataflow.errors import UsageError
 from strataflow.export import REFERENCES
 from strataflow.home import Home
 from strataflow.lake import Received, received
-from strataflow.prediction import lifetime_value
+from strataflow.prediction import cluster_refits, lifetime_value
 from strataflow.prediction.training import model_in_force, score_lifetime_value
 from strataflow.project import Project
 from strataflow.rules import (
@@ -130,10 +130,12 @@ def build(
     with computing.ready(home, scratch):
         build_ledgers = partial(_build_ledgers, home, project, shop, computing)
         in_force = model_in_force(home, project, as_of, rules, build_ledgers)
+        clusters = cluster_refits.clusters_in_force(home, project, as_of, rules, build_ledgers)
         store = ledger.kept(home, rules)
         valid = ledger.valid_through(store, known)
         settled = totals.kept(home, known, as_of, totals_rules)
         run_vars = _run_vars(home, shop, as_of, known, valid) | in_force.dbt_vars()
+        run_vars |= cluster_refits.dbt_vars(clusters)
         run_vars["kept_totals"] = settled.dbt_var() if settled else None
         run_vars["tag_texts"] = handed.hand_over(home, project, known, as_of, scratch / "tag_texts")
         weekly = insights.folder(home, as_of, insight_rules_hash(project, shop.currency))
@@ -145,7 +147,8 @@ def build(
     totals.keep(home, known, as_of, totals_rules, work.database)
     insights.keep(weekly, work.database)
     meta = _describe(project, home, shop, as_of, known, work.database)
-    meta |= {"model_card": in_force.card, "engine": name}
+    card = in_force.card | ({"behaviour_clusters": clusters.to_json()} if clusters else {})
+    meta |= {"model_card": card, "engine": name}
     folder = build_folder(home, as_of, known.known_at)
     _move_into_place(work.database, folder, meta)
     shutil.rmtree(scratch, ignore_errors=True)

@@ -18,6 +18,9 @@ from strataflow.home import Home
 from strataflow.prediction import lifetime_value
 from strataflow.project import Project
 
+# Vars that publish further tables: the page tells of those, too, whether or not this project has them switched on.
+OPTIONAL = {"clusters": True}
+
 HEAD = """# Catalogue
 
 Every table that is published, column by column, made from the dbt project by `strataflow catalogue`; edit the
@@ -55,7 +58,7 @@ def _manifest(project: Project) -> dict[str, Any]:
 
     with TemporaryDirectory() as folder:
         home = Home(Path(folder))
-        compile_models(home, project, "catalogue", {}, ["customer_segments"])
+        compile_models(home, project, "catalogue", OPTIONAL, ["customer_segments"])
         return manifest(home, "catalogue")
 
 

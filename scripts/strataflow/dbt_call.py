@@ -159,7 +159,8 @@ def _parsed(folder: Path, project: Project, run_vars: Mapping[str, Any]) -> Iter
 
     dbt itself parses anew whenever a var differs, and the day always does, which takes longer than
     building a small shop. What a day's vars change in the parsed project is which models read which:
-    that depends on the tables landed and on whether a churn model is there, and on nothing else of them.
+    that depends on the tables landed, on whether a churn model is there, and on optional models switched on by
+    the call instead of by ``dbt_project.yml``, and on nothing else of them.
     It is kept beside dbt's artefacts, or for all homes together in ``$STRATAFLOW_DBT_CACHE``.
     """
     from dbt.contracts.graph.manifest import Manifest
@@ -201,7 +202,9 @@ def _parse_key(folder: Path, project: Project, run_vars: Mapping[str, Any]) -> s
     from strataflow.rules import project_hash
 
     database = Path(os.environ.get("STRATAFLOW_BUILD_DB", "")).stem
-    reads = [sorted(run_vars.get("landed_tables", ())), bool(run_vars.get("churn_scoring_sql"))]
+    reads = [
+        sorted(run_vars.get("landed_tables", ())), bool(run_vars.get("churn_scoring_sql")), run_vars.get("clusters"),
+    ]  # fmt: skip
     parts = [__version__, str(project.dbt), project_hash(project), folder.name, database, reads]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 

@@ -49,6 +49,10 @@ class Received:
         """The last day anything was received."""
         return max(delivery.day for delivery in self.deliveries)
 
+    def by(self, day: date) -> Received:
+        """What of it had been received by an earlier day."""
+        return Received(day, tuple(delivery for delivery in self.deliveries if delivery.day <= day))
+
     def digests(self) -> dict[date, str]:
         """A hex digest of what each day holds, over all tables; days without a row are left out."""
         by_day: dict[date, list[str]] = {}

@@ -66,6 +66,12 @@ class GateDatabase:
         cursor.execute(sql)
         return cursor.fetchall()
 
+    def has(self, table: str) -> bool:
+        """Whether a table of that name is shown."""
+        return bool(
+            self.rows(f"select 1 from duckdb_views() where view_name = {literal(table)} and not internal limit 1")
+        )
+
     def column_names(self, sql: str) -> list[str]:
         """Names of a query's columns, in order."""
         return [name for name, *_ in self.rows(f"describe {sql}")]

@@ -64,6 +64,7 @@ class Suite:
         table: table or view that the expectations look at.
         prepare: tables made for this suite, name and SQL, in this order.
         expectations: in the order of the file.
+        optional: judged only where the table is there, since not every shop has it published.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Suite:
     table: str
     prepare: tuple[tuple[str, str], ...]
     expectations: tuple[Expectation, ...]
+    optional: bool = False
 
 
 class _Strict(BaseModel):
@@ -108,12 +110,15 @@ class _File(_Strict):
     prepare: dict[TableName, str] = {}
     parameters: dict[str, Scalar] = {}
     rows_key: tuple[str, ...] = ()
+    optional: bool = False
     expectations: Annotated[tuple[_Entry, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _table_or_sql(self) -> _File:
         if (self.table is None) == (self.sql is None):
             raise ValueError("give either table (one that exists or is prepared) or sql (a query to look at)")
+        if self.optional and (self.table is None or self.table in self.prepare):
+            raise ValueError("only a suite about a table of the build can be optional")
         return self
 
 
@@ -182,6 +187,7 @@ def _suite(path: Path, file: _File, values: Mapping[str, Any], tables: Mapping[s
         table=table,
         prepare=tuple((name, _filled(sql, known, f"{path}: prepare.{name}")) for name, sql in prepare),
         expectations=tuple(expectations),
+        optional=file.optional,
     )
 
 

@@ -8,8 +8,7 @@ days, and corrected by how its predictions of that newest day turned out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ import numpy as np
 
 from strataflow.prediction import candidates, measures
 from strataflow.prediction.additive import Additive, probability_sql
-from strataflow.prediction.features import Ledgers, day_literal, examples
+from strataflow.prediction.features import Ledgers, day_literal, examples, sampled
 from strataflow.prediction.likelihood import Fit
 from strataflow.project import Project
 
@@ -186,7 +185,7 @@ def train(
             card, f"the history of {(as_of - span['first']).days} days holds no earlier day to learn from and "
             f"a later one to judge on, {horizon} days apart",
         )  # fmt: skip
-    with _sampled(connection, ledgers, as_of) as sample:
+    with sampled(connection, ledgers, as_of, SAMPLED_CUSTOMERS) as sample:
         table = examples(connection, project, sample, splits.days, horizon, as_of)
     card["learnt_from"] = {
         "customers": min(span["customers"], SAMPLED_CUSTOMERS),
@@ -338,36 +337,6 @@ def _too_little(span: Mapping[str, Any], as_of: date) -> str | None:
     if days < MIN_DAYS:
         return f"{days} days of history, {MIN_DAYS} are needed"
     return None
-
-
-@contextmanager
-def _sampled(connection: duckdb.DuckDBPyConnection, ledgers: Ledgers, as_of: date) -> Iterator[Ledgers]:
-    """Ledger rows received by ``as_of`` of the customers to learn from: all, or those with the smallest md5.
-
-    The rows are set aside once, because each split reads them again.
-    """
-    day = day_literal(as_of)
-    connection.execute(
-        f"""
-        create or replace temp table sampled_customers as
-        select customer_id from (
-            select distinct customer_id from {ledgers.orders}
-            where order_date <= {day} and received_date <= {day} and customer_id is not null and valid_orders > 0
-        )
-        order by md5(customer_id), customer_id limit {SAMPLED_CUSTOMERS}
-        """
-    )
-    tables = {"sampled_orders": ledgers.orders, "sampled_interactions": ledgers.interactions}
-    for table, ledger in tables.items():
-        connection.execute(
-            f"create or replace temp table {table} as select * from {ledger} where received_date <= {day} "
-            "and customer_id in (select customer_id from sampled_customers)"
-        )
-    try:
-        yield Ledgers("sampled_orders", "sampled_interactions", ledgers.kinds)
-    finally:
-        for table in (*tables, "sampled_customers"):
-            connection.execute(f"drop table {table}")
 
 
 def _one_sided(connection: duckdb.DuckDBPyConnection, days: Sequence[date]) -> str | None:

@@ -7,7 +7,8 @@ learns from, over the same ledgers, so that training and scoring can't drift apa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
@@ -132,3 +133,36 @@ def _ordered_within(ledgers: Ledgers, split: date, horizon: int, known_at: date)
             having sum(valid_orders) > 0
         )
     """
+
+
+@contextmanager
+def sampled(connection: duckdb.DuckDBPyConnection, ledgers: Ledgers, as_of: date, customers: int) -> Iterator[Ledgers]:
+    """Ledger rows received by ``as_of`` of the customers to learn from: all, or those with the smallest md5.
+
+    The rows are set aside once, because each day that is looked at reads them again.
+
+    Args:
+        customers: how many at most.
+    """
+    day = day_literal(as_of)
+    connection.execute(
+        f"""
+        create or replace temp table sampled_customers as
+        select customer_id from (
+            select distinct customer_id from {ledgers.orders}
+            where order_date <= {day} and received_date <= {day} and customer_id is not null and valid_orders > 0
+        )
+        order by md5(customer_id), customer_id limit {customers}
+        """
+    )
+    tables = {"sampled_orders": ledgers.orders, "sampled_interactions": ledgers.interactions}
+    for table, ledger in tables.items():
+        connection.execute(
+            f"create or replace temp table {table} as select * from {ledger} where received_date <= {day} "
+            "and customer_id in (select customer_id from sampled_customers)"
+        )
+    try:
+        yield Ledgers("sampled_orders", "sampled_interactions", ledgers.kinds)
+    finally:
+        for table in (*tables, "sampled_customers"):
+            connection.execute(f"drop table {table}")

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from strataflow import ledger
 from strataflow.durable import json_text, write_json
@@ -31,6 +32,9 @@ from strataflow.rules import variables
 from strataflow.sqltext import quoted
 
 CARD, MODEL, VALUE = "model_card.json", "churn_model.json", "value_model.json"
+
+if TYPE_CHECKING:
+    import duckdb
 
 # Stands for the relation of features in the scoring query handed to dbt.
 FEATURES = "__features__"
@@ -113,6 +117,13 @@ def score_lifetime_value(database: Path, in_force: InForce, as_of: date, yearly_
 
 def train_from_kept_ledgers(home: Home, project: Project, day: date, horizon: int) -> tuple[Training, ValueModel]:
     """Train as of ``day`` from the ledgers in ``state/``, which have to reach that day."""
+    with kept_ledgers(home, project) as (connection, ledgers):
+        return train(connection, project, ledgers, day, horizon), lifetime_value.fit(connection, ledgers, day)
+
+
+@contextmanager
+def kept_ledgers(home: Home, project: Project) -> Iterator[tuple[duckdb.DuckDBPyConnection, Ledgers]]:
+    """A connection and what to read in it: the ledgers in ``state/``, as far as they reach."""
     import duckdb
 
     with duckdb.connect() as connection:
@@ -125,16 +136,20 @@ def train_from_kept_ledgers(home: Home, project: Project, day: date, horizon: in
             f"read_parquet({quoted(str(home.state / 'interaction_ledger' / '*.parquet'))})",
             "interaction_kinds",
         )
-        return train(connection, project, ledgers, day, horizon), lifetime_value.fit(connection, ledgers, day)
+        yield connection, ledgers
 
 
 def _fingerprint(project: Project, known: Received, horizon: int, rules: str) -> str:
+    return fingerprint_of(project, rules, known.digest(), str(horizon))
+
+
+def fingerprint_of(project: Project, *parts: str) -> str:
+    """Hex digest of ``parts`` and of the code and rules that every model learnt from features depends on."""
     code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
     macros = [(project.dbt / "macros" / name).read_bytes() for name in MACRO_FILES]
     kinds = (project.dbt / "seeds" / "interaction_kinds.csv").read_bytes()
     digests = [hashlib.sha256(part).hexdigest() for part in (*code, *macros, kinds)]
-    parts = [*digests, rules, known.digest(), str(horizon)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return hashlib.sha256("\n".join([*digests, *parts]).encode()).hexdigest()
 
 
 def _nothing_to_learn(day: date, horizon: int, reason: str) -> dict[str, Any]:
