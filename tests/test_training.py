@@ -1,5 +1,6 @@
 """Which model a day gets, and that a replay gets the same one."""
 
+import re
 import shutil
 from datetime import date, timedelta
 
@@ -9,6 +10,7 @@ import pytest
 from past_shops import START, land_by_week, shop
 from past_worlds import edit_vars
 from strataflow.build import build
+from strataflow.dbt_call import manifest
 from strataflow.export import export_table, opened
 from strataflow.home import Home
 from strataflow.prediction import cluster_refits, training
@@ -92,13 +94,22 @@ def exported(made, folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.parquet")}
 
 
+def columns_of(made, name):
+    with duckdb.connect(str(made.path), read_only=True) as connection:
+        return [column for column, *_ in connection.execute(f"describe {name}").fetchall()]
+
+
 def test_groups_add_up_and_are_described_in_both_languages(replays):
-    _, (_, made), _ = replays
+    (home, _), (_, made), _ = replays
+    optional = [node for node in manifest(home, "duckdb")["nodes"].values() if "cluster" in node["name"]]
+    described = {node["name"]: node["columns"] for node in optional if node["resource_type"] in {"model", "seed"}}
+    assert len(described) == 4
+    for name, columns in described.items():
+        assert list(columns) == columns_of(made, name)
+        assert all(column["description"].endswith(".") for column in columns.values())
     for name in ("behaviour_cluster", "behaviour_clusters"):
         told = made.meta["published"][name]
-        for one in (told, *told["columns"].values()):
-            assert one["description"]
-            assert any("\u4e00" <= sign <= "\u9fff" for sign in one["zh"])
+        assert all(re.search(r"[\u4e00-\u9fff]", one["zh"]) for one in (told, *told["columns"].values()))
     assert made.meta["model_card"]["behaviour_clusters"]["found"]["clusters"]
     with duckdb.connect(str(made.path), read_only=True) as connection:
         groups = connection.execute("from behaviour_clusters order by cluster_id").df()
@@ -123,7 +134,8 @@ def test_a_kept_model_is_used_again_and_a_damaged_one_is_trained_again(lake, wit
     whole = model.read_bytes()
     refuse, rules = pytest.fail, ledger_rules_hash(project, SHOP.currency)
     again = training.model_in_force(home, project, DAY, rules, lambda _: refuse("the ledgers are there already"))
-    assert again.card == made.meta["model_card"]
+    groups = made.meta["model_card"]["behaviour_clusters"]
+    assert again.card | {"behaviour_clusters": groups} == made.meta["model_card"]
     model.write_bytes(whole[:-9])
     assert training.model_in_force(home, project, DAY, rules, lambda _: refuse("again")).card == again.card
     assert model.read_bytes() == whole
