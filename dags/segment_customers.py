@@ -38,7 +38,7 @@ from strataflow.orchestration import INTERACTIONS, ORDERS, PUBLISHED, WRITER_POO
     doc_md=__doc__,
     schedule=PartitionedAssetTimetable(assets=ORDERS & INTERACTIONS),
     catchup=False,
-    max_active_runs=1,
+    max_active_runs=orchestration.days_at_once(),
     default_args=orchestration.task_defaults(),
     deadline=orchestration.deadline(),
     params={"date": orchestration.date_param()},

@@ -101,6 +101,17 @@ def test_every_dag_runs_one_day_at_a_time_and_makes_up_for_none_by_itself(dag):
     assert dag.start_date is None
 
 
+def test_a_deployment_may_work_on_several_days_at_once(orchestration, monkeypatch):
+    monkeypatch.setenv("STRATAFLOW_DAYS_AT_ONCE", "2")
+    assert orchestration.days_at_once() == 2
+    monkeypatch.setenv("STRATAFLOW_DAYS_AT_ONCE", "")
+    assert orchestration.days_at_once() == 1
+    for written in ("0", "-1", "two", "1.5"):
+        monkeypatch.setenv("STRATAFLOW_DAYS_AT_ONCE", written)
+        with pytest.raises(UsageError, match="no number of days"):
+            orchestration.days_at_once()
+
+
 def test_every_dag_raises_an_alert_when_it_is_late(dag):
     (alert,) = dag.deadline
     assert alert.interval == timedelta(minutes=180)

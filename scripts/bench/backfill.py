@@ -94,16 +94,25 @@ def _seconds(task: dict[str, Any]) -> float:
 @click.option("--from", "first", default="2017-01-01", show_default=True, help="First day of the history.")
 @click.option("--date", "last", default="2017-12-31", show_default=True, help="Last day of the backfill.")
 @click.option("--days", "count", default=30, show_default=True, help="Days to backfill.")
+@click.option("--at-once", default=1, show_default=True, help="Days that segment_customers works on side by side.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--told", type=click.Path(dir_okay=False, path_type=Path), help="Also write that document to this file.")
 def main(
-    sources: Path | None, home: Path | None, first: str, last: str, count: int, as_json: bool, told: Path | None
+    sources: Path | None,
+    home: Path | None,
+    first: str,
+    last: str,
+    count: int,
+    at_once: int,
+    as_json: bool,
+    told: Path | None,
 ) -> None:
     """Measure a backfill of the last days of a shop."""
     project = Project.locate()
     chosen = (sources or project.sources / "complete_journey").resolve()
     end = date.fromisoformat(last)
     days = [end - timedelta(days=n) for n in reversed(range(count))]
+    os.environ["STRATAFLOW_DAYS_AT_ONCE"] = str(at_once)
     with TemporaryDirectory(prefix="backfill-") as thrown_away:
         at = Home.at(home or thrown_away)
         prepare(at, chosen, date.fromisoformat(first), days[0] - timedelta(days=1))
@@ -113,6 +122,7 @@ def main(
             times = task_times(airflow, days)
     found = {
         "days": count,
+        "days_at_once": at_once,
         "seconds": round(seconds, 1),
         "seconds_per_day": round(seconds / count, 1),
         "target_seconds": TARGET_SECONDS * count / 30,

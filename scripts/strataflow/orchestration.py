@@ -12,6 +12,7 @@ Settings come from the environment, so that one image serves every shop:
 ``STRATAFLOW_LAST_DAY``                 no run is scheduled for later days; for data that has ended
 ``STRATAFLOW_RETRIES``                  tries after the first one (3)
 ``STRATAFLOW_DEADLINE_MINUTES``         a run that takes longer raises an alert (180)
+``STRATAFLOW_DAYS_AT_ONCE``             days that segment_customers works on side by side (1)
 ``STRATAFLOW_ALERT_URL``                alerts are also posted there as JSON
 ``STRATAFLOW_TARGETS``                  YAML file of the systems that are told what changes (none)
 ``STRATAFLOW_KEEP_DAYS``                published days before the current one that are kept (all)
@@ -193,6 +194,23 @@ def deadline() -> DeadlineAlert:
         interval=timedelta(minutes=minutes),
         callback=SyncCallback(alerts.day_late, kwargs={"minutes": minutes}),
     )
+
+
+def days_at_once() -> int:
+    """How many runs of the consumer may be at work: 1 unless set.
+
+    Writing tasks take turns whatever it is. With 2, a backfill builds the next day while the gate, the hand-overs
+    and the summary of the one before go on; a machine then holds a build and a gate in memory at the same time.
+
+    Raises:
+        UsageError: ``STRATAFLOW_DAYS_AT_ONCE`` is no number from 1 on.
+    """
+    written = os.environ.get("STRATAFLOW_DAYS_AT_ONCE") or "1"
+    if not (written.isascii() and written.isdigit() and int(written) > 0):
+        raise UsageError(
+            f"{written!r} is no number of days", where="STRATAFLOW_DAYS_AT_ONCE", todo="write a whole number from 1 on"
+        )
+    return int(written)
 
 
 def date_param() -> Param:
