@@ -11,6 +11,7 @@ day, checks them, and publishes them in one atomic step.
 | **Reads** | everything received up to the day, and the ledgers kept from earlier days |
 | **Writes** | `models/`, `builds/<day>/`, `gates/<day>/`, `published/`; PostgreSQL, if one is set |
 | **Hands on** | the day's partition of every published table |
+| **Optional** | *PostgreSQL* and *Tell others* are there where the deployment names a database, and targets |
 
 Results are a function of the day, the data received up to it and the rules, so
 days may come in any order, and running a day again gives the same bytes.
@@ -65,14 +66,14 @@ def segment_customers():
     @task(
         pool=WRITER_POOL,
         task_display_name="PostgreSQL",
-        doc_md="What is published, in the database for BI; skipped where none is set.",
+        doc_md="What is published, in the database for BI.",
     )
     def publish_to_postgres(**context):
         return orchestration.publish_to_postgres(context)
 
     @task(
         task_display_name="Tell others",
-        doc_md="What changed since the last acknowledgement, for a CRM and the like; skipped where none is set.",
+        doc_md="What changed since the last acknowledgement, for a CRM and the like.",
     )
     def deliver(**context):
         return orchestration.deliver(context)
@@ -91,8 +92,10 @@ def segment_customers():
 
     published = publish()
     chain(build(), check(), published, report(), summarise())
-    chain(published, publish_to_postgres())
-    chain(published, deliver())
+    if orchestration.has_database():
+        chain(published, publish_to_postgres())
+    if orchestration.has_targets():
+        chain(published, deliver())
 
 
 segment_customers()

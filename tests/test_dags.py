@@ -56,11 +56,14 @@ def airflow_settings(tmp_path_factory):
         patch.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
         patch.setenv("AIRFLOW__USAGE_DATA_COLLECTION__ENABLED", "False")
         patch.setenv("STRATAFLOW_SOURCES", str(PROJECT / "scripts" / "sources" / "complete_journey"))
+        patch.setenv("STRATAFLOW_POSTGRES_DSN", "postgresql://127.0.0.1/shop")
+        patch.setenv("STRATAFLOW_TARGETS", str(home / "targets.yml"))
         yield
 
 
 @pytest.fixture(scope="module")
 def bag(airflow_settings):
+    """The DAGs of a deployment that names a database and targets."""
     from airflow.dag_processing.dagbag import DagBag
 
     return DagBag(dag_folder=PROJECT / "dags")
@@ -95,17 +98,17 @@ def test_every_dag_says_what_it_is(dag):
         assert f"**{words}" in dag.doc_md
 
 
-def test_every_dag_runs_one_day_at_a_time_and_makes_up_for_none_by_itself(dag):
+def test_every_dag_takes_one_or_two_days_at_a_time_and_makes_up_for_none_by_itself(dag):
     assert dag.catchup is False
-    assert dag.max_active_runs == 1
+    assert dag.max_active_runs == (2 if dag.dag_id == "segment_customers" else 1)
     assert dag.start_date is None
 
 
 def test_a_deployment_may_work_on_several_days_at_once(orchestration, monkeypatch):
-    monkeypatch.setenv("STRATAFLOW_DAYS_AT_ONCE", "2")
-    assert orchestration.days_at_once() == 2
-    monkeypatch.setenv("STRATAFLOW_DAYS_AT_ONCE", "")
+    monkeypatch.setenv("STRATAFLOW_DAYS_AT_ONCE", "1")
     assert orchestration.days_at_once() == 1
+    monkeypatch.setenv("STRATAFLOW_DAYS_AT_ONCE", "")
+    assert orchestration.days_at_once() == 2
     for written in ("0", "-1", "two", "1.5"):
         monkeypatch.setenv("STRATAFLOW_DAYS_AT_ONCE", written)
         with pytest.raises(UsageError, match="no number of days"):
@@ -150,6 +153,15 @@ def test_tasks_follow_one_another(bag):
         "report": {"summarise"},
         "summarise": set(),
     }
+
+
+def test_without_a_database_and_targets_no_task_is_there_for_them(airflow_settings, monkeypatch):
+    from airflow.dag_processing.dagbag import DagBag
+
+    monkeypatch.delenv("STRATAFLOW_POSTGRES_DSN")
+    monkeypatch.setenv("STRATAFLOW_TARGETS", "")
+    found = DagBag(dag_folder=PROJECT / "dags" / "segment_customers.py").dags["segment_customers"]
+    assert [task.task_id for task in found.topological_sort()] == ["build", "check", "publish", "report", "summarise"]
 
 
 def test_a_day_by_hand_can_be_given(dag):
@@ -287,16 +299,12 @@ def test_reading_the_dag_files_imports_nothing_heavy(bag):
     assert said.stdout.strip().endswith("[]")
 
 
-def test_others_are_told_where_targets_are_set_and_the_task_is_skipped_where_none_are(
-    orchestration, tmp_path, monkeypatch
-):
-    from airflow.sdk.exceptions import AirflowSkipException
-
+def test_others_are_told_where_targets_are_set_and_a_worker_without_them_says_so(orchestration, tmp_path, monkeypatch):
     home = Home(tmp_path / "home")
     publish(home, make_build(home, date(2024, 1, 1), customers=3))
     monkeypatch.setenv("STRATAFLOW_HOME", str(home.root))
     monkeypatch.delenv("STRATAFLOW_TARGETS", raising=False)
-    with pytest.raises(AirflowSkipException, match="STRATAFLOW_TARGETS is not set"):
+    with pytest.raises(UsageError, match="nobody is named to be told\n  where: STRATAFLOW_TARGETS"):
         orchestration.deliver(run_context("2024-01-01"))
     file = tmp_path / "targets.yml"
     file.write_text("targets: {mailing: {folder: handed, columns: [monetary]}}\n", encoding="utf-8")

@@ -12,7 +12,7 @@ Settings come from the environment, so that one image serves every shop:
 ``STRATAFLOW_LAST_DAY``                 no run is scheduled for later days; for data that has ended
 ``STRATAFLOW_RETRIES``                  tries after the first one (3)
 ``STRATAFLOW_DEADLINE_MINUTES``         a run that takes longer raises an alert (180)
-``STRATAFLOW_DAYS_AT_ONCE``             days that segment_customers works on side by side (1)
+``STRATAFLOW_DAYS_AT_ONCE``             days that segment_customers works on side by side (2)
 ``STRATAFLOW_ALERT_URL``                alerts are also posted there as JSON
 ``STRATAFLOW_TARGETS``                  YAML file of the systems that are told what changes (none)
 ``STRATAFLOW_KEEP_DAYS``                published days before the current one that are kept (all)
@@ -197,20 +197,35 @@ def deadline() -> DeadlineAlert:
 
 
 def days_at_once() -> int:
-    """How many runs of the consumer may be at work: 1 unless set.
+    """How many runs of the consumer may be at work: 2 unless set.
 
     Writing tasks take turns whatever it is. With 2, a backfill builds the next day while the gate, the hand-overs
     and the summary of the one before go on; a machine then holds a build and a gate in memory at the same time.
+    With 1 it does not.
 
     Raises:
         UsageError: ``STRATAFLOW_DAYS_AT_ONCE`` is no number from 1 on.
     """
-    written = os.environ.get("STRATAFLOW_DAYS_AT_ONCE") or "1"
+    written = os.environ.get("STRATAFLOW_DAYS_AT_ONCE") or "2"
     if not (written.isascii() and written.isdigit() and int(written) > 0):
         raise UsageError(
             f"{written!r} is no number of days", where="STRATAFLOW_DAYS_AT_ONCE", todo="write a whole number from 1 on"
         )
     return int(written)
+
+
+def has_database() -> bool:
+    """Whether the deployment names a database for BI."""
+    from strataflow import postgres
+
+    return bool(os.environ.get(postgres.SETTING))
+
+
+def has_targets() -> bool:
+    """Whether the deployment names systems that are told what changes."""
+    from strataflow.crm import targets
+
+    return bool(os.environ.get(targets.SETTING))
 
 
 def date_param() -> Param:
@@ -350,17 +365,14 @@ def publish_to_postgres(context: Mapping[str, Any]) -> dict[str, Any]:
     """Bring the database for BI in line with what is published.
 
     Raises:
-        AirflowSkipException: the deployment names no database.
-        UsageError: a table has changed in a way that breaks readers of the database.
+        UsageError: no database is named, or a table has changed in a way that breaks readers of the database.
         InputError: the server can't be reached; Airflow tries again later.
     """
-    from airflow.sdk.exceptions import AirflowSkipException
-
     from strataflow import postgres
 
     dsn = postgres.dsn_of(None)
     if dsn is None:
-        raise AirflowSkipException(f"no database is named: {postgres.SETTING} is not set")
+        raise _not_set(postgres.SETTING, "no database is named")
     day = day_of(context)
     with _steps(context, writes=True) as steps:
         done = steps.publish_to_postgres(dsn, day)
@@ -373,18 +385,15 @@ def deliver(context: Mapping[str, Any]) -> dict[str, Any]:
     They are told what readers see now, which need not be the run's day. Recorded in a log of its own.
 
     Raises:
-        AirflowSkipException: the deployment names no targets.
-        UsageError: a target is described wrongly or its key is not set.
+        UsageError: no targets are named, a target is described wrongly or its key is not set.
         StepFailed: a target did not acknowledge; Airflow tries again later and goes on where it stopped.
     """
-    from airflow.sdk.exceptions import AirflowSkipException
-
     from strataflow.crm import targets
     from strataflow.crm.command import deliver_all
     from strataflow.run import Deployment
 
-    if not os.environ.get(targets.SETTING):
-        raise AirflowSkipException(f"nobody is to be told: {targets.SETTING} is not set")
+    if not has_targets():
+        raise _not_set(targets.SETTING, "nobody is named to be told")
     done = deliver_all(Deployment.at(None, None).home, targets.load_targets().values())
     return {"day": str(day_of(context)), "targets": [each.as_dict() for each in done]}
 
@@ -461,6 +470,10 @@ def _steps(context: Mapping[str, Any], *, writes: bool) -> Iterator[Steps]:
         )
         with log.closing():
             yield Steps(deployment, log)
+
+
+def _not_set(setting: str, what: str) -> UsageError:
+    return UsageError(what, where=setting, todo="set it for the workers as it is set where the DAGs are parsed")
 
 
 def _feeding(deployment: Deployment, feeds: str) -> list[Source]:
