@@ -11,7 +11,10 @@ from __future__ import annotations
 import importlib
 import sys
 
-HEAVY = ("dbt.cli.main", "dbt.adapters.duckdb", "duckdb", "duckdb_engine", "great_expectations", "pyarrow.parquet")
+HEAVY = (
+    *("dbt.cli.main", "dbt.adapters.duckdb", "duckdb", "duckdb_engine", "great_expectations", "pyarrow.parquet"),
+    *("strataflow.run", "strataflow.build", "strataflow.report.page"),
+)
 
 
 def main() -> None:
