@@ -47,7 +47,7 @@ from airflow.sdk import (
 )
 from airflow.sdk.definitions.callback import SyncCallback
 
-from strataflow import alerts
+from strataflow import alerts, yamltext
 from strataflow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def shop_time_zone() -> str:
         )
     path = Path(folder) / "shop.yml"
     try:
-        return ZoneInfo(yaml.safe_load(path.read_text(encoding="utf-8"))["time_zone"]).key
+        return ZoneInfo(yamltext.load(path.read_text(encoding="utf-8"))["time_zone"]).key
     except (OSError, yaml.YAMLError, KeyError, TypeError, ZoneInfoNotFoundError) as wrong:
         raise UsageError(
             f"the shop's time zone can't be read: {wrong!r}",

@@ -14,10 +14,8 @@ from pathlib import Path
 
 import yaml
 
+from strataflow import yamltext
 from strataflow.errors import UsageError
-
-FAST_LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""PyYAML's safe loader, in C where PyYAML was built with it."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ def canonical_tables(project: Project) -> dict[str, Table]:
     """
     path = project.lake_tables
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=FAST_LOADER)  # noqa: S506 (a safe loader)
+        document = yamltext.load(path.read_text(encoding="utf-8"))
         tables = [_table(entry) for source in document["sources"] for entry in source["tables"]]
     except FileNotFoundError as missing:
         raise UsageError("the canonical tables are not defined", where=str(path)) from missing

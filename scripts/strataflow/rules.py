@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from strataflow import __version__
+from strataflow import __version__, yamltext
 from strataflow.durable import json_text
 from strataflow.errors import UsageError
 from strataflow.project import Project
@@ -59,7 +59,7 @@ def variables(project: Project) -> dict[str, Any]:
     """
     path = project.dbt / "dbt_project.yml"
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))["vars"]
+        return yamltext.load(path.read_text(encoding="utf-8"))["vars"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as fault:
         raise UsageError(f"the rules can't be read: {fault!r}", where=str(path)) from fault
 

@@ -36,9 +36,10 @@ from strataflow.errors import InputError, UsageError
 from strataflow.expressions import BadExpression, Expression, parse_all
 from strataflow.privacy.contact import kind_of
 from strataflow.privacy.pseudonyms import FUNCTIONS
-from strataflow.project import FAST_LOADER, Project, Table, canonical_tables
+from strataflow.project import Project, Table, canonical_tables
 from strataflow.reasons import REASONS
 from strataflow.sqltext import quoted
+from strataflow.yamltext import FAST_LOADER
 
 DATE_IN_PATH = re.compile(r"\{date(?::([^{}]+))?\}")
 ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from strataflow import yamltext
 from strataflow.errors import UsageError
 
 SETTING = "STRATAFLOW_TARGETS"
@@ -125,7 +126,7 @@ def load_targets(path: str | os.PathLike[str] | None = None) -> dict[str, Target
         raise UsageError("no targets are set", todo=f"give --targets FILE or set {SETTING} (docs/lists.md)")
     file = Path(given).expanduser().resolve()
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yamltext.load(file.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as fault:
         raise UsageError(f"the targets can't be read: {fault}", where=str(file)) from fault
     if not isinstance(content, dict) or set(content) != {"targets"} or not isinstance(content["targets"], dict):

@@ -14,8 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from strataflow import yamltext
 from strataflow.report import words
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class Speech:
 
 @cache
 def _texts() -> dict[str, dict[str, dict[str, str]]]:
-    return yaml.safe_load(TEXTS.read_text(encoding="utf-8"))
+    return yamltext.load(TEXTS.read_text(encoding="utf-8"))
 
 
 def sentences(found: Row, language: str = "en") -> dict[str, list[str]]:

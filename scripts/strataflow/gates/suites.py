@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from strataflow import yamltext
 from strataflow.errors import UsageError
 from strataflow.project import Table
 
@@ -147,7 +148,7 @@ def load_suites(folder: Path, values: Mapping[str, Any], tables: Mapping[str, Ta
 
 def _read(path: Path) -> _File:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yamltext.load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as broken:
         raise UsageError(f"this is not valid YAML: {broken}", where=str(path)) from broken
     try:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
+from strataflow import yamltext
 
 LANGUAGES = ("en", "zh")
 TEXTS = Path(__file__).parent / "texts.yml"
@@ -58,7 +58,7 @@ def name_of(row: Mapping[str, Any]) -> Both:
 @cache
 def texts() -> Mapping[str, Both]:
     """All texts of the page by key, as ``section.text``."""
-    content = yaml.safe_load(TEXTS.read_text(encoding="utf-8"))
+    content = yamltext.load(TEXTS.read_text(encoding="utf-8"))
     return MappingProxyType(
         {f"{section}.{key}": Both(**pair) for section, pairs in content.items() for key, pair in pairs.items()}
     )
