@@ -98,9 +98,9 @@ def test_every_dag_says_what_it_is(dag):
         assert f"**{words}" in dag.doc_md
 
 
-def test_every_dag_takes_one_or_two_days_at_a_time_and_makes_up_for_none_by_itself(dag):
+def test_every_dag_takes_one_or_three_days_at_a_time_and_makes_up_for_none_by_itself(dag):
     assert dag.catchup is False
-    assert dag.max_active_runs == (2 if dag.dag_id == "segment_customers" else 1)
+    assert dag.max_active_runs == (3 if dag.dag_id == "segment_customers" else 1)
     assert dag.start_date is None
 
 
@@ -108,7 +108,7 @@ def test_a_deployment_may_work_on_several_days_at_once(orchestration, monkeypatc
     monkeypatch.setenv("STRATAFLOW_DAYS_AT_ONCE", "1")
     assert orchestration.days_at_once() == 1
     monkeypatch.setenv("STRATAFLOW_DAYS_AT_ONCE", "")
-    assert orchestration.days_at_once() == 2
+    assert orchestration.days_at_once() == 3
     for written in ("0", "-1", "two", "1.5"):
         monkeypatch.setenv("STRATAFLOW_DAYS_AT_ONCE", written)
         with pytest.raises(UsageError, match="no number of days"):

@@ -94,7 +94,7 @@ def _seconds(task: dict[str, Any]) -> float:
 @click.option("--from", "first", default="2017-01-01", show_default=True, help="First day of the history.")
 @click.option("--date", "last", default="2017-12-31", show_default=True, help="Last day of the backfill.")
 @click.option("--days", "count", default=30, show_default=True, help="Days to backfill.")
-@click.option("--at-once", default=2, show_default=True, help="Days that segment_customers works on side by side.")
+@click.option("--at-once", default=3, show_default=True, help="Days that segment_customers works on side by side.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--told", type=click.Path(dir_okay=False, path_type=Path), help="Also write that document to this file.")
 def main(
