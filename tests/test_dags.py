@@ -150,7 +150,7 @@ def test_tasks_follow_one_another(bag):
         "publish": {"publish_to_postgres", "deliver", "report"},
         "publish_to_postgres": set(),
         "deliver": set(),
-        "report": {"summarise"},
+        "report": {"publish_to_postgres", "summarise"},
         "summarise": set(),
     }
 

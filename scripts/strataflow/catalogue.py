@@ -25,8 +25,9 @@ HEAD = """# Catalogue
 
 Every table that is published, column by column, made from the dbt project by `strataflow catalogue`; edit the
 descriptions beside the models and make it again. How numbers are defined: [metrics.md](metrics.md). How tables are
-read: [published.md](published.md). Tables of the history and the scorecard have pages of their own:
-[history.md](history.md), [scorecard.md](scorecard.md).
+read: [published.md](published.md). The tables of the history, of stability and of the scorecard span days and lie
+beside the versions; they have pages of their own: [history.md](history.md), [stability.md](stability.md),
+[scorecard.md](scorecard.md).
 """
 
 
@@ -39,6 +40,8 @@ def catalogue(project: Project) -> str:
     manifest = _manifest(project)
     nodes = manifest["nodes"].values()
     tables = contracts.published(nodes) | {lifetime_value.TABLE: lifetime_value.PUBLISHED}
+    for collection in contracts.ACROSS_DAYS:
+        tables |= contracts.across_days(collection)
     references = contracts.references(nodes, REFERENCES)
     sections = [
         HEAD,

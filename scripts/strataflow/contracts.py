@@ -20,7 +20,14 @@ In the dbt YAML, below ``config: meta`` of a published model:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+import yaml
+
+# What is made of many days and published beside their versions; each has a ``tables.yml`` in its package.
+ACROSS_DAYS = ("history", "scorecard")
+_ANCHORS = "anchors"
 
 
 def published(nodes: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -36,6 +43,31 @@ def references(nodes: Iterable[Mapping[str, Any]], names: Iterable[str]) -> dict
     """The contracts of the seeds that explain keys in published tables, by table."""
     wanted = set(names)
     return {node["name"]: of_node(node) for node in nodes if node["resource_type"] == "seed" and node["name"] in wanted}
+
+
+def across_days(collection: str) -> dict[str, dict[str, Any]]:
+    """The contracts of the tables of one of :data:`ACROSS_DAYS`, by table.
+
+    Beside what the others have: ``current``, a condition in SQL for the rows that a database shows as of the day its
+    readers see; ``may_be_empty``, columns of the key that may be null; ``is_copied``, whether a database gets a copy.
+    """
+    path = Path(__file__).parent / collection / "tables.yml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {
+        table: {
+            "key": told["key"],
+            "description": _line(told["description"]),
+            "zh": _line(told["zh"]),
+            "contract_version": int(told.get("contract_version", 1)),
+            "indexes": told.get("indexes", []),
+            "columns": told["columns"],
+            "current": told.get("current"),
+            "may_be_empty": told.get("may_be_empty", []),
+            "is_copied": told.get("is_copied", True),
+        }
+        for table, told in content.items()
+        if table != _ANCHORS
+    }
 
 
 def of_node(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -89,6 +89,18 @@ def snapshot_path(day: date) -> str:
     return f"segment_snapshots/as_of_date={day}/segment_snapshots.parquet"
 
 
+def snapshot_day(path: str) -> date | None:
+    """The day whose snapshot lies at a path relative to the folder of the history; None for other files."""
+    table, _, rest = path.partition("/as_of_date=")
+    return date.fromisoformat(rest.partition("/")[0]) if table == "segment_snapshots" else None
+
+
+def closed_day(path: str) -> date | None:
+    """The day on which the intervals or stretches at a path ended; None for other files."""
+    _, is_closed, name = path.partition("/closed/")
+    return date.fromisoformat(name.removesuffix(".parquet")) if is_closed else None
+
+
 def _snapshot(today: PublishedDay) -> Planned:
     return Planned(snapshot_path(today.day), "segment_snapshots", (today.path.name,), today, today)
 

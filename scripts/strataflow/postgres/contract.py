@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 DAY_COLUMN = "as_of_date"
+# Of a table that spans days: the file a row came in; no view shows it.
+PART_COLUMN = "part"
 DAY_SAID = "The day the row speaks of.\n本行数据所截至的日期。"
 
 
@@ -39,6 +41,9 @@ class Contract:
         columns: in the order of the table in the database.
         is_partitioned: whether each day is a partition; the small tables that explain keys are not.
         day: the newest day that described the table so.
+        current: of a table that spans days, the condition for what readers see now
+            (:mod:`~strataflow.postgres.across_days`); None for the tables of a day.
+        may_be_empty: columns of the key that may be null.
     """
 
     table: str
@@ -49,6 +54,13 @@ class Contract:
     comment: str
     is_partitioned: bool
     day: date
+    current: str | None = None
+    may_be_empty: tuple[str, ...] = ()
+
+    @property
+    def spans_days(self) -> bool:
+        """Whether its rows come in files of their own pace instead of day by day."""
+        return self.current is not None
 
     @property
     def visible(self) -> list[str]:
@@ -64,6 +76,8 @@ class Contract:
             "comment": self.comment,
             "is_partitioned": self.is_partitioned,
             "day": str(self.day),
+            "current": self.current,
+            "may_be_empty": list(self.may_be_empty),
         }
 
     @classmethod
@@ -78,6 +92,8 @@ class Contract:
             comment=content["comment"],
             is_partitioned=content["is_partitioned"],
             day=date.fromisoformat(content["day"]),
+            current=content.get("current"),
+            may_be_empty=tuple(content.get("may_be_empty", ())),
         )
 
 
@@ -98,7 +114,8 @@ def offered(
     for field in schema:
         said = told.get("columns", {}).get(field.name, {})
         columns[field.name] = Column(_kind(table, field), in_both_languages(said), bool(said.get("contact")))
-    columns.setdefault(DAY_COLUMN, Column("date", DAY_SAID, is_contact=False))
+    if told.get("current") is None:
+        columns.setdefault(DAY_COLUMN, Column("date", DAY_SAID, is_contact=False))
     return Contract(
         table=table,
         version=int(told.get("contract_version", 1)),
@@ -108,6 +125,8 @@ def offered(
         comment=in_both_languages(told),
         is_partitioned=is_partitioned,
         day=day,
+        current=told.get("current"),
+        may_be_empty=tuple(told.get("may_be_empty", ())),
     )
 
 

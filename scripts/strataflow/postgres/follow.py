@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ from strataflow import retention
 from strataflow.errors import Busy, StepFailed, UsageError
 from strataflow.export import literal, quoted
 from strataflow.marks import Marks
-from strataflow.postgres import load, migration
+from strataflow.postgres import across_days, load, migration
 from strataflow.postgres.layout import DEFAULT_SCHEMA, SCHEMA_SETTING, WRITER, Layout
 from strataflow.postgres.session import Locked, NotStorable, Session, between_readers, connected
 from strataflow.publish import current_version, day_of, published_days, version_of
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from strataflow.home import Home
+    from strataflow.postgres.contract import Contract
     from strataflow.runlog import Step
 
 # How the run log calls it.
@@ -52,7 +54,8 @@ class Followed:
         loaded: versions copied, in the order they became visible.
         removed: days whose rows are gone.
         dropped: tables of deprecated contracts that are gone, as ``table_vN``.
-        rows: rows copied.
+        across_days: what of history and scorecard was brought in line.
+        rows: rows copied, and rows that came or went in the tables that span days.
         tables: what the current version consists of there.
         notes: what could not be done now and will be tried again, as sentences.
     """
@@ -62,6 +65,7 @@ class Followed:
     loaded: tuple[str, ...] = ()
     removed: tuple[date, ...] = ()
     dropped: tuple[str, ...] = ()
+    across_days: tuple[str, ...] = ()
     rows: int = 0
     tables: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
@@ -74,6 +78,7 @@ class Followed:
             "loaded": list(self.loaded),
             "removed": [str(day) for day in self.removed],
             "dropped": list(self.dropped),
+            "across_days": list(self.across_days),
             "rows": self.rows,
             "notes": list(self.notes),
         }
@@ -105,7 +110,8 @@ def follow(
     """Bring the database in line with what the home has published.
 
     Loaded are the current day, published days after the first one the database has, and those asked for; a day whose
-    version is there already is left alone. Afterwards readers see the day that readers of the home see.
+    version is there already is left alone. Afterwards readers see the day that readers of the home see, and with it
+    what the home has of history and scorecard (:mod:`~strataflow.postgres.across_days`).
 
     Args:
         days: further days to load.
@@ -150,10 +156,30 @@ def forget(dsn: str, customers: Iterable[str], *, layout: Layout | None = None) 
         for start in range(0, len(ids), IDS_AT_ONCE):
             some = ", ".join(literal(one) for one in ids[start : start + IDS_AT_ONCE])
             for one in tables:
-                stored = where.stored(one.table, one.version)
-                removed += session.run(f"delete from {stored} where {CUSTOMER_COLUMN} in ({some})")
+                theirs = f"{CUSTOMER_COLUMN} in ({some})"
+                if one.spans_days:
+                    across_days.mark_changed(session, where, one, theirs)
+                removed += session.run(f"delete from {where.stored(one.table, one.version)} where {theirs}")
         session.commit()
     return removed
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What changes for readers along with the current day.
+
+    Attributes:
+        to_remove: days whose rows go.
+        news: history and scorecard, as far as the database is not in line with them.
+        spanning: the contracts of their tables.
+    """
+
+    to_remove: tuple[date, ...]
+    news: tuple[across_days.Collection, ...]
+    spanning: dict[str, Contract]
+
+    def __bool__(self) -> bool:
+        return bool(self.to_remove or self.news)
 
 
 @dataclass(frozen=True)
@@ -170,18 +196,19 @@ class _Following:
     def done(self, days: Sequence[date], since: date | None) -> Followed:
         have = self._versions()
         to_load, to_remove = self._missing(have, days, since), self._superfluous(have)
+        news = across_days.news(self.session, self.layout, self.home)
+        spanning = migration.bring_up(self.session, self.layout, [one for each in news for one in each.offers()])
+        change = _Change(tuple(to_remove), tuple(news), spanning)
         if to_load and day_of(to_load[-1]) == day_of(self.current):
             *earlier, last = to_load
         else:
             earlier, last = to_load, None
         rows = sum(self._load(version) for version in earlier)
-        changed = bool(to_load or to_remove)
+        changed = bool(to_load or change)
         if last:
-            rows += self._load(last, to_remove)
-        elif to_remove or not self._is_pointed():
-            self._remove(to_remove)
-            self._point()
-            self.session.commit()
+            rows += self._load(last, change)
+        elif change or not self._is_pointed():
+            rows += _storing(lambda is_cleaned: self._change_and_point(change, is_cleaned=is_cleaned))
             changed = True
         load.follow_runs(self.session, self.layout, self.home)
         dropped, notes = self._drop_deprecated()
@@ -192,8 +219,9 @@ class _Following:
             loaded=tuple(version.name for version in to_load),
             removed=tuple(to_remove),
             dropped=tuple(dropped),
+            across_days=tuple(one.name for one in news),
             rows=rows,
-            tables=tuple(load.read_manifest(self.current)["tables"]),
+            tables=(*load.read_manifest(self.current)["tables"], *spanning),
             notes=tuple(notes),
         )
 
@@ -236,29 +264,47 @@ class _Following:
     def _first_kept(self) -> date:
         return day_of(self.current) - timedelta(days=self.keep_days) if self.keep_days else date.min
 
-    def _load(self, version: Path, to_remove: Sequence[date] = ()) -> int:
+    def _load(self, version: Path, change: _Change | None = None) -> int:
         """Copy one version in one transaction; if it is the current one, readers see it with that."""
         day = load.Day.of(version)
-        try:
-            return self._load_day(day, to_remove)
-        except NotStorable:
-            return self._load_day(replace(day, is_cleaned=True), to_remove)
+        return _storing(lambda is_cleaned: self._load_day(replace(day, is_cleaned=is_cleaned), change))
 
-    def _load_day(self, day: load.Day, to_remove: Sequence[date]) -> int:
+    def _load_day(self, day: load.Day, change: _Change | None) -> int:
         contracts = migration.bring_up(self.session, self.layout, day.offers)
         readers = load.attach(self.session, self.layout, day.date, contracts.values())
+        changed = 0
+        with self._whole(), load.copied(self.session, self.layout, day, contracts, self.dsn) as rows:
+            load.wait_for(self.session, self.layout, readers)
+            load.note(self.session, self.layout, day, contracts, rows)
+            if change is not None:
+                changed = self._apply(change, is_cleaned=day.is_cleaned)
+        self.session.commit()
+        return sum(rows.values()) + changed
+
+    def _change_and_point(self, change: _Change, *, is_cleaned: bool) -> int:
+        with self._whole():
+            changed = self._apply(change, is_cleaned=is_cleaned)
+        self.session.commit()
+        return changed
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Nothing of what is done within stays if a part of it fails."""
         try:
-            with load.copied(self.session, self.layout, day, contracts, self.dsn) as rows:
-                load.wait_for(self.session, self.layout, readers)
-                load.note(self.session, self.layout, day, contracts, rows)
-                if day.path == self.current:
-                    self._remove(to_remove)
-                    self._point()
+            yield
         except BaseException:
             self.session.rollback()
             raise
-        self.session.commit()
-        return sum(rows.values())
+
+    def _apply(self, change: _Change, *, is_cleaned: bool) -> int:
+        """What becomes visible with the current day; rows that came or went in the tables that span days."""
+        self._remove(change.to_remove)
+        changed = sum(
+            across_days.bring_in(self.session, self.layout, one, change.spanning, is_cleaned=is_cleaned)
+            for one in change.news
+        )
+        self._point()
+        return changed
 
     def _is_pointed(self) -> bool:
         pointed = self.session.value(f"select as_of_date from {self.layout.note('pointer')}")
@@ -274,21 +320,24 @@ class _Following:
             f"delete from {note('shown')}",
             f"insert into {note('shown')} select table_name, contract_version, max(as_of_date) "
             f"from {note('contents')} where as_of_date <= {day} group by 1, 2",
-            f"update {note('contracts')} as c set deprecated_date = case when exists (select from {note('contents')} "
-            f"as held where held.as_of_date = {day} and held.table_name = c.table_name "
-            f"and held.contract_version = c.contract_version) then null else coalesce(deprecated_date, {day}) end",
+            f"update {note('contracts')} set deprecated_date = case when (table_name, contract_version) in "
+            f"({self._in_force()}) then null else coalesce(deprecated_date, {day}) end",
         )
         if self._renames():
             between_readers(self.session, self._renames, migration.SECONDS_TO_FIND_A_GAP)
 
+    def _in_force(self) -> str:
+        """SQL for the tables and contract versions of the current day, and of those that span days."""
+        return (
+            f"select table_name, contract_version from {self.layout.note('contents')} "
+            f"where as_of_date = {literal(day_of(self.current))} "
+            f"union all select table_name, contract_version from {self.layout.note('spanning')}"
+        )
+
     def _renames(self) -> list[str]:
         known = migration.standing(self.session, self.layout)
-        in_force = self.session.rows(
-            f"select table_name, contract_version from {self.layout.note('contents')} "
-            f"where as_of_date = {literal(day_of(self.current))} order by table_name"
-        )
         statements = []
-        for table, version in in_force:
+        for table, version in self.session.rows(f"{self._in_force()} order by table_name"):
             if known[table, version].view != table:
                 holders = [one for (name, _), one in known.items() if name == table and one.view == table]
                 statements += migration.taking_the_plain_name(
@@ -385,8 +434,17 @@ def print_followed(done: Followed, console: Console) -> None:
     lines = [f"PostgreSQL shows {done.version}{'' if done.changed else ', as before'}"]
     lines += [f"  {name} copied" for name in done.loaded]
     lines += [f"  {day} removed" for day in done.removed]
+    lines += [f"  {name} brought in line" for name in done.across_days]
     lines += [f"  {name} dropped, its time beside the new contract is over" for name in done.dropped]
     console.print("\n".join([*lines, *done.notes]), highlight=False, markup=False, soft_wrap=True)
+
+
+def _storing(work: Callable[[bool], int]) -> int:
+    """Do it with texts as they are, and if PostgreSQL can't hold a character of them, without that."""
+    try:
+        return work(False)
+    except NotStorable:
+        return work(True)
 
 
 def _take_turn(session: Session, layout: Layout) -> None:

@@ -88,7 +88,7 @@ class Day:
     def batches(self, contract: Contract) -> Iterator[pa.RecordBatchReader]:
         """A table's rows in batches, with the day beside rows that don't name it."""
         with self._read(contract) as batches:
-            yield _cleaned(batches) if self.is_cleaned else batches
+            yield cleaned(batches) if self.is_cleaned else batches
 
     @contextmanager
     def _read(self, contract: Contract) -> Iterator[pa.RecordBatchReader]:
@@ -255,16 +255,22 @@ def _copy_table(session: Session, layout: Layout, day: Day, contract: Contract) 
         session.run(f"delete from {into} where {DAY_COLUMN} = {literal(day.date)}")
     with day.batches(contract) as batches:
         copied = session.copy(layout.store, name, batches)
-    session.run(*_indexes(contract, into, name), f"analyze {into}")
+    session.run(*indexes(contract.indexes, into, name), f"analyze {into}")
     if contract.is_partitioned:
         _compare(session, into, day.manifest["tables"][contract.table], contract.table)
     return copied
 
 
-def _indexes(contract: Contract, into: str, name: str) -> list[str]:
-    """Indexes beside the key's, made once the rows are there: half the work of keeping them up row by row."""
+def indexes(wanted: Iterable[Iterable[str]], into: str, name: str) -> list[str]:
+    """SQL for indexes beside the key's, made once the rows are there: half the work of keeping them up row by row.
+
+    Args:
+        wanted: the columns of each.
+        into: the table, as SQL.
+        name: what it is called there.
+    """
     statements = [f"set local maintenance_work_mem = '{MEMORY_FOR_INDEXES}'"]
-    for index in contract.indexes:
+    for index in wanted:
         columns = ", ".join(quoted(column) for column in index)
         digest = hashlib.sha256(columns.encode()).hexdigest()[:6]
         called = f"{name[: LONGEST_NAME - 7]}_{digest}"
@@ -317,7 +323,8 @@ def _file(version: Path, entry: dict[str, Any]) -> Path:
     return version / entry["files"][0]["path"]
 
 
-def _cleaned(batches: pa.RecordBatchReader) -> pa.RecordBatchReader:
+def cleaned(batches: pa.RecordBatchReader) -> pa.RecordBatchReader:
+    """The same rows with U+FFFD in place of the character that PostgreSQL can't hold."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

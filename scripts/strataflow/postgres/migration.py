@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from strataflow.export import literal, quoted
-from strataflow.postgres.contract import DAY_COLUMN, Contract, merged
+from strataflow.postgres.contract import DAY_COLUMN, PART_COLUMN, Contract, merged
 from strataflow.postgres.layout import READER, WRITER, Layout, view_name
 from strataflow.postgres.session import between_readers
 
@@ -41,7 +41,7 @@ def prepare(session: Session, layout: Layout) -> None:
     if found < len(layout.schemas):
         session.run(*layout.preparation())
     session.run(f"set role {WRITER}")
-    for table, script in (("versions", "notes.sql"), ("runs", "runs.sql")):
+    for table, script in (("versions", "notes.sql"), ("runs", "runs.sql"), ("parts", "parts.sql")):
         if session.value(f"select to_regclass({literal(layout.note(table))})::text") is None:
             session.run(*layout.script(script))
     session.commit()
@@ -96,7 +96,7 @@ def removal(layout: Layout, one: Standing) -> list[str]:
         f"drop table {layout.stored(table, version)}",
         *(
             f"delete from {layout.note(note)} where table_name = {literal(table)} and contract_version = {version}"
-            for note in ("shown", "contents", "contracts")
+            for note in ("shown", "contents", "parts", "contracts")
         ),
     ]
 
@@ -122,12 +122,11 @@ def taking_the_plain_name(layout: Layout, in_force: Standing, holder: Standing |
 
 def _create(session: Session, layout: Layout, contract: Contract, *, is_first: bool) -> None:
     table = layout.stored(contract.table, contract.version)
-    columns = ", ".join(_column(contract, name) for name in contract.columns)
+    columns = [_column(contract, name) for name in contract.columns]
+    if contract.spans_days:
+        columns.append(f"{PART_COLUMN} integer not null")
     split = f" partition by list ({DAY_COLUMN})" if contract.is_partitioned else ""
-    session.run(f"create table {table} ({columns}){split}")
-    if contract.key:
-        key = ", ".join(quoted(name) for name in dict.fromkeys([*contract.key, DAY_COLUMN]))
-        session.run(f"alter table {table} add primary key ({key})")
+    session.run(f"create table {table} ({', '.join(columns)}){split}", *_keys(contract, table))
     view = contract.table if is_first else view_name(contract.table, contract.version)
     session.run(
         f"insert into {layout.note('contracts')} (table_name, contract_version, content, view_name) values "
@@ -137,12 +136,27 @@ def _create(session: Session, layout: Layout, contract: Contract, *, is_first: b
     )
 
 
+def _keys(contract: Contract, table: str) -> list[str]:
+    """The key; where columns of it may be null, which no primary key allows, as a unique index."""
+    if not contract.spans_days:
+        columns = dict.fromkeys([*contract.key, DAY_COLUMN]) if contract.key else {}
+        return [f"alter table {table} add primary key ({_listed(columns)})"] if columns else []
+    if not contract.may_be_empty:
+        return [f"alter table {table} add primary key ({_listed(contract.key)})"]
+    whole = [f"coalesce({quoted(name)}, '')" if name in contract.may_be_empty else name for name in contract.key]
+    return [f"create unique index on {table} ({', '.join(whole)})"]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(quoted(name) for name in names)
+
+
 def _alter(session: Session, layout: Layout, before: Standing, contract: Contract) -> None:
     """Everything that differs, in place."""
     table = layout.stored(contract.table, contract.version)
     added = [name for name in contract.columns if name not in before.contract.columns]
     locking = [f"alter table {table} add column {_column(contract, name)}" for name in added]
-    if before.contract.visible != contract.visible:
+    if (before.contract.visible, before.contract.current) != (contract.visible, contract.current):
         if contract.visible[: len(before.contract.visible)] != before.contract.visible:
             locking += _without_views(layout, before.view)
         locking += _views(layout, contract, before.view)
@@ -178,6 +192,14 @@ def _views(layout: Layout, contract: Contract, view: str) -> list[str]:
     """The two views of a contract, for readers to select from."""
     columns = ", ".join(quoted(name) for name in contract.visible)
     stored = layout.stored(contract.table, contract.version)
+    current, history = layout.current_view(view), layout.history_view(view)
+    granted = f"grant select on {current}, {history} to {READER}"
+    if contract.spans_days:
+        return [
+            f"create or replace view {current} as select {columns} from {stored} where {_as_of(layout, contract)}",
+            f"create or replace view {history} as select {columns} from {stored}",
+            granted,
+        ]
     shown = (
         f"(select as_of_date from {layout.note('shown')} where table_name = {literal(contract.table)} "
         f"and contract_version = {contract.version})"
@@ -186,12 +208,22 @@ def _views(layout: Layout, contract: Contract, view: str) -> list[str]:
         f"(select as_of_date from {layout.note('contents')} where table_name = {literal(contract.table)} "
         f"and contract_version = {contract.version})"
     )
-    current, history = layout.current_view(view), layout.history_view(view)
     return [
         f"create or replace view {current} as select {columns} from {stored} where {DAY_COLUMN} = {shown}",
         f"create or replace view {history} as select {columns} from {stored} where {DAY_COLUMN} in {held}",
-        f"grant select on {current}, {history} to {READER}",
+        granted,
     ]
+
+
+def _as_of(layout: Layout, contract: Contract) -> str:
+    """The condition for the rows of a table that spans days which hold on the day that readers see."""
+    shown = f"(select as_of_date from {layout.note('pointer')})"
+    reached = (
+        f"(select as_of_date from {layout.note('pointer')} inner join {layout.note('versions')} using (as_of_date) "
+        f"inner join {layout.note('told')} using (as_of_date, version))"
+    )
+    stored = layout.stored(contract.table, contract.version)
+    return contract.current.format(shown=shown, reached=reached, table=stored)
 
 
 def _without_views(layout: Layout, view: str) -> list[str]:
