@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from strataflow import yamltext
 
 # What is made of many days and published beside their versions; each has a ``tables.yml`` in its package.
 ACROSS_DAYS = ("history", "scorecard")
@@ -52,7 +52,7 @@ def across_days(collection: str) -> dict[str, dict[str, Any]]:
     readers see; ``may_be_empty``, columns of the key that may be null; ``is_copied``, whether a database gets a copy.
     """
     path = Path(__file__).parent / collection / "tables.yml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = yamltext.load(path.read_text(encoding="utf-8"))
     return {
         table: {
             "key": told["key"],

@@ -283,9 +283,10 @@ def _history(home: Home) -> Collection | None:
     files, told = [], {}
     for path, entry in listed.items():
         made_from = " ".join(entry["made_from"])
-        files.append(File(entry["table"], path, folder / path, entry["sha256"], entry["rows"], made_from))
         if day := snapshot_day(path):
             told[day] = made_from
+        else:
+            files.append(File(entry["table"], path, folder / path, entry["sha256"], entry["rows"], made_from))
     return Collection("history", folder.name, max(told, default=date.min), tuple(files), told)
 
 
