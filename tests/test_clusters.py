@@ -211,6 +211,14 @@ def test_a_refit_keeps_ids_names_a_new_group_anew_and_gives_a_lost_id_to_nobody(
     assert ids_at(back.found, *THREE) == [left, right, "cluster_5"]
 
 
+def test_groups_that_only_grew_along_with_everybody_are_the_same_ones():
+    first = fit(spots(*THREE)[0], WORDS, SETTINGS, FIRST, None)
+    grown = [(across + 1.5, up + 1) for across, up in THREE]
+    later = fit(spots(*grown, seed=2)[0], WORDS, SETTINGS, SECOND, first)
+    assert ids_at(later.found, *grown) == ids_at(first.found, *THREE)
+    assert later.next_number == 4
+
+
 def test_ids_go_on_after_a_fit_without_groups():
     first = fit(spots(*THREE)[0], WORDS, SETTINGS, FIRST, None)
     nothing = fit(one_cloud(), WORDS, SETTINGS, SECOND, first)
@@ -259,7 +267,7 @@ def test_the_number_of_groups_stays_where_another_is_hardly_better():
 
 def test_a_group_is_called_by_what_sets_it_apart_and_no_two_are_called_alike():
     assert names([{"order_days": 1.2, "order_value": -0.6, "silence_days": -2.0, "engagement": 0.1}], WORDS) == [
-        ("recent, frequent, low basket", "近期下单、下单频繁、客单价低")
+        ("frequent, low basket, recent", "下单频繁、客单价低、近期下单")
     ]
     assert names([{"order_days": 0.4, "engagement": -0.49}], WORDS) == [("ordinary", "普通")]
     alike = [{"order_days": 1.2, "order_value": 0.2}, {"order_days": 1.1, "order_value": -0.2}]

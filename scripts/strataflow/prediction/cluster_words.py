@@ -70,35 +70,34 @@ class Words:
 def names(centres: Sequence[Mapping[str, float]], words: Words) -> list[tuple[str, str]]:
     """English and Chinese name of each group.
 
-    A name is made of the measures in which the group is furthest from the mean customer.
-    Groups that would share one get further words until they differ, and a number where
-    all words are the same.
+    A name is made of the measures in which the group is furthest from the mean customer,
+    told in the order of the seed, so that it does not change with the order of near ties.
+    Groups that would share one get further words until they differ, and a number where all
+    words are the same.
 
     Args:
         centres: per group its standardised centre by measure.
     """
-    sayable = [_sayable(centre, words) for centre in centres]
-    lengths = [length for length, _ in sayable]
+    ranked = [_ranked(centre, words) for centre in centres]
+    lengths = [min(WORDS, sum(abs(away) >= WORTH_A_WORD for away in centre.values())) for centre in centres]
+    ordinary = [not length for length in lengths]
     while True:
-        said = [tuple(all_words[:length]) for (_, all_words), length in zip(sayable, lengths, strict=True)]
-        alike = [
-            n for n, (_, all_words) in enumerate(sayable) if said.count(said[n]) > 1 and lengths[n] < len(all_words)
+        said = [
+            (*((ORDINARY,) if plain else ()), *(word for _, word in sorted(one[:length])))
+            for plain, one, length in zip(ordinary, ranked, lengths, strict=True)
         ]
+        alike = [n for n, one in enumerate(ranked) if said.count(said[n]) > 1 and lengths[n] < len(one)]
         if not alike:
             return _numbered([(", ".join(en for en, _ in one), "、".join(zh for _, zh in one)) for one in said])
         for n in alike:
             lengths[n] += 1
 
 
-def _sayable(centre: Mapping[str, float], words: Words) -> tuple[int, list[tuple[str, str]]]:
-    """How many words say what sets a group apart, and all words that can be said of it, in order.
-
-    The measure furthest from the mean customer comes first; ties go by the order of the seed.
-    """
-    ranked = sorted((name for name in words.is_log if name in centre), key=lambda name: -abs(round(centre[name], 6)))
-    said = [words.much[name] if centre[name] > 0 else words.little[name] for name in ranked]
-    strong = sum(abs(centre[name]) >= WORTH_A_WORD for name in ranked)
-    return (min(strong, WORDS), said) if strong else (1, [ORDINARY, *said])
+def _ranked(centre: Mapping[str, float], words: Words) -> list[tuple[int, tuple[str, str]]]:
+    """Place in the seed and words of each measure, the one furthest from the mean customer first."""
+    places = [(place, name) for place, name in enumerate(words.is_log) if name in centre]
+    places.sort(key=lambda one: -abs(round(centre[one[1]], 6)))
+    return [(place, words.much[name] if centre[name] > 0 else words.little[name]) for place, name in places]
 
 
 def _numbered(names_of_all: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

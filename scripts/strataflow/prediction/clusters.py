@@ -459,28 +459,28 @@ def _named(
 def matches(known: Partition, scales: Sequence[Scale], centres: np.ndarray, within: float) -> dict[int, Cluster]:
     """Which earlier group each new centre continues, by position; centres that continue none are left out.
 
-    Earlier centres are put on the new scales. The pairs are those with the least sum of
-    distances (Kuhn 1955) among all that make as many pairs as possible, none further apart
-    than ``within`` standard deviations.
+    How far a centre has moved is measured twice, over the measures that both fits use: with the
+    earlier centre put on the new scales, and relative to the mean customer of its own day. The
+    lesser counts. In a shop of a year everybody's orders and days grow from fit to fit, and
+    groups that only grew along are the same ones. The pairs are those with the least sum of
+    distances (Kuhn 1955) among all that make as many pairs as possible, none further apart than
+    ``within`` standard deviations.
     """
     from scipy.optimize import linear_sum_assignment
 
-    shared = [(old, new) for old, one in enumerate(known.scales) for new, other in enumerate(scales)
-              if (one.measure, one.is_log) == (other.measure, other.is_log)]  # fmt: skip
+    new_of = {(one.measure, one.is_log): number for number, one in enumerate(scales)}
+    shared = [(old, new_of[one.measure, one.is_log]) for old, one in enumerate(known.scales)
+              if (one.measure, one.is_log) in new_of]  # fmt: skip
     if not shared:
         return {}
-    earlier = np.array(
-        [
-            [
-                (cluster.centre[old] * known.scales[old].spread + known.scales[old].centre - scales[new].centre)
-                / scales[new].spread
-                for old, new in shared
-            ]
-            for cluster in known.clusters
-        ]
-    )
-    gaps = earlier[:, None, :] - centres[None, :, [new for _, new in shared]]
-    distances = np.round(np.sqrt((gaps**2).sum(axis=2)), DIGITS)
+    relative = np.array([[cluster.centre[old] for old, _ in shared] for cluster in known.clusters])
+    stretch = np.array([known.scales[old].spread / scales[new].spread for old, new in shared])
+    shift = np.array([(known.scales[old].centre - scales[new].centre) / scales[new].spread for old, new in shared])
+    found = centres[:, [new for _, new in shared]]
+    moved = [
+        np.sqrt(((earlier[:, None, :] - found) ** 2).sum(axis=2)) for earlier in (relative, relative * stretch + shift)
+    ]
+    distances = np.round(np.minimum(*moved), DIGITS)
     rows, columns = linear_sum_assignment(np.where(distances <= within, distances, _NEVER))
     pairs = zip(rows, columns, strict=True)
     return {int(new): known.clusters[old] for old, new in pairs if distances[old, new] <= within}
