@@ -729,7 +729,8 @@ def chromium(tmp_path_factory):
 
 LOOKS = [(width, language) for width in (390, 1280) for language in ("en", "zh")]
 
-# For each chart: its marks that hold data, and texts of one axis or legend that overlap or stick out of the window.
+# For each chart: its marks that hold data, and texts of one axis or legend that overlap, come twice or stick out of
+# the window.
 INSPECT = """
 [...document.querySelectorAll('.chart')].map(chart => {
   const box = node => node.getBoundingClientRect();
@@ -744,6 +745,10 @@ INSPECT = """
     texts.forEach((one, i) => texts.slice(i + 1).forEach(other => {
       if (meet(box(one), box(other))) faults.push(`${one.textContent} meets ${other.textContent}`);
     }));
+  }
+  for (const axis of chart.querySelectorAll('.role-axis-label')) {
+    const labels = [...axis.querySelectorAll('text')].filter(seen).map(text => text.textContent);
+    if (new Set(labels).size < labels.length) faults.push(`${labels} repeats itself`);
   }
   for (const text of [...chart.querySelectorAll('text')].filter(seen)) {
     const {left, right} = box(text), card = box(chart.closest('figure'));

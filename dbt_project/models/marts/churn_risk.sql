@@ -68,7 +68,7 @@ explained as (
         end as single_order_reason,
         case
             when orders.refunded_orders > 0
-                then 'refunds: ' || orders.refunded_orders || ' orders with a refund in the window'
+                then 'refunds: ' || orders.refunded_orders || case when orders.refunded_orders = 1 then ' order' else ' orders' end || ' with a refund in the window'
         end as refund_reason,
         case
             when {{ days_between('interactions.last_action_date', as_of()) }} >= {{ var('activity_silent_days') }}

@@ -974,7 +974,7 @@ copy (
             end,
             case
                 when refunded_orders > 0
-                    then 'refunds: ' || refunded_orders || ' orders with a refund in the window'
+                    then 'refunds: ' || refunded_orders || case when refunded_orders = 1 then ' order' else ' orders' end || ' with a refund in the window'
             end,
             case
                 when date $day - last_action_date >= 90

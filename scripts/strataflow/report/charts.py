@@ -506,7 +506,10 @@ def _row_labels() -> alt.Axis:
 def _few(number_format: str = "~s") -> alt.Axis:
     """An axis with few ticks, each shortened on its own (500 and 1k, not 0.5k and 1k); numbers are whole."""
     label = f"datum.value === 0 ? '0' : format(datum.value, '{number_format}')"
-    return alt.Axis(tickCount=4, labelExpr=label, **({} if "%" in number_format else {"tickMinStep": 1}))
+    if "%" in number_format:
+        return alt.Axis(tickCount=4, labelExpr=label)
+    # Vega keeps a tick in the middle of 0 and 1, which would read as a second 1.
+    return alt.Axis(tickCount=4, labelExpr=f"datum.value % 1 ? '' : {label}", tickMinStep=1)
 
 
 def _end_label(base: alt.Chart, column: str, number_format: str = PERCENT) -> alt.Chart:
