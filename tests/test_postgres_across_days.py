@@ -16,7 +16,7 @@ import pytest
 from publishing import make_build
 from strataflow import contracts, postgres, serving
 from strataflow.durable import json_text, sha256
-from strataflow.errors import StepFailed
+from strataflow.errors import StepFailed, UsageError
 from strataflow.history.causes import PublishedDay
 from strataflow.history.plan import OPEN_INTERVALS, plan
 from strataflow.history.refresh import current_history, switch
@@ -263,6 +263,38 @@ def test_types_keys_and_comments_are_those_of_the_contract_and_readers_see_no_pa
     assert [kind for (kind,) in past.rows(f"{types.format('segment_history')} and attnum > 0 order by attnum")] == [
         "text", "text", "text", "date", "date",
     ]  # fmt: skip
+
+
+def test_a_change_that_breaks_readers_needs_a_new_contract_version_which_stands_beside_the_old_one(past, monkeypatch):
+    def publish_day(number: int) -> None:
+        day = FIRST + timedelta(days=number)
+        past.days[day] = (publish(past.home, make_build(past.home, day, customers=5)).version, {"c1": VALUES[number]})
+        past.write()
+
+    def follow() -> postgres.Followed:
+        return postgres.follow(past.home, past.dsn, layout=past.layout)
+
+    def changed_to(version: int) -> None:
+        told = as_it_is("history")
+        told["segment_history"] |= {"key": ["attribute", "customer_id", "valid_from"], "contract_version": version}
+        monkeypatch.setattr(contracts, "across_days", {"history": told}.__getitem__)
+
+    as_it_is = contracts.across_days
+    publish_day(0)
+    follow()
+    publish_day(1)
+    changed_to(1)
+    with pytest.raises(UsageError, match="its key is attribute, customer_id, valid_from instead of customer_id"):
+        follow()
+    assert past.rows("select value from CURRENT.segment_history") == [("high",)]
+    changed_to(2)
+    follow()
+    past.agrees()
+    assert past.rows("select value from CURRENT.segment_history", READER) == [("mid",)]
+    assert past.rows("select value from HISTORY.segment_history_v1", READER) == [("high",)]
+    publish_day(2)
+    assert not follow().dropped
+    past.agrees()
 
 
 # ---------------------------------------------------------------- with the day that readers see
