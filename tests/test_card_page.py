@@ -52,3 +52,20 @@ def test_a_shop_without_a_model_has_a_page_with_the_reason():
     text = page(refused)
     assert "3 &lt; 500 customers" in text
     assert "<svg" not in text
+
+
+def test_groups_of_customers_are_on_it_where_they_are_switched_on(card):
+    assert "Groups of customers" not in page(card)
+    said = {"fitted_on": "2024-01-07", "reason": "k = 3 & no more", "found": None}
+    without = page(card | {"behaviour_clusters": said})
+    assert "Fitted on 2024-01-07: k = 3 &amp; no more." in without
+    group = {
+        "cluster_id": "cluster_7",
+        "name_en": "frequent",
+        "name_zh": "下单频繁",
+        "share": 0.25,
+        "typical": {"order_days": 9},
+    }
+    found = {"scales": [{"measure": "order_days"}], "clusters": [group]}
+    text = page(card | {"behaviour_clusters": said | {"found": found}})
+    assert "<td>cluster_7</td><td>frequent</td><td>下单频繁</td><td>25.0%</td><td>9.00</td>" in text

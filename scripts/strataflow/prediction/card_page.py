@@ -30,6 +30,8 @@ def page(card: Mapping[str, Any]) -> str:
     ]
     if "calibration" in card:
         parts += [_quality(card), _calibration(card["calibration"]), _importance(card["importance"])]
+    if "behaviour_clusters" in card:
+        parts.append(_groups(card["behaviour_clusters"]))
     body = "\n".join(part for part in parts if part)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -114,6 +116,22 @@ def _importance(groups: Mapping[str, Mapping[str, float]]) -> str:
         "<h2>What it looks at</h2><p>How much each group of a customer's numbers moves the log-odds from one customer "
         "to another (standard deviation).</p>" + _table(("group", "spread of log-odds"), rows)
     )
+
+
+def _groups(fit: Mapping[str, Any]) -> str:
+    """The groups of customers who behave alike, where a shop has them switched on."""
+    said = f"<h2>Groups of customers</h2><p>Fitted on {_text(fit['fitted_on'])}: {_text(fit['reason'])}.</p>"
+    if not fit["found"]:
+        return said
+    measures = [scale["measure"] for scale in fit["found"]["scales"]]
+    rows = [
+        (
+            (one["cluster_id"], one["name_en"], one["name_zh"], f"{one['share']:.1%}",
+             *(f"{one['typical'][measure]:.2f}" for measure in measures)), False,
+        )
+        for one in fit["found"]["clusters"]
+    ]  # fmt: skip
+    return said + _table(("group", "name", "名称", "share", *measures), rows)
 
 
 def _table(header: Iterable[str], rows: Iterable[tuple[Iterable[Any], bool]]) -> str:
