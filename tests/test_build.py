@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from strataflow.build import Build, build, fingerprint
+from strataflow.build import Build, build, build_models, fingerprint
 from strataflow.errors import InputError, StepFailed, UsageError
 from strataflow.home import Home
 from strataflow.project import Project
@@ -198,6 +198,22 @@ def test_another_reporting_currency_makes_the_kept_ledgers_stale(home):
     build(home, project, SHOP.model_copy(update={"currency": "CNY"}), DAY)
 
     assert state(home)["rules"] != rules
+
+
+def test_a_model_that_outgrows_memory_is_followed_by_others(home, own_project, monkeypatch, tmp_path):
+    """DuckDB refuses to be told its folder for spilling again once it has spilled."""
+    monkeypatch.setenv("STRATAFLOW_MEMORY_LIMIT", "100MB")
+    models = own_project.dbt / "models" / "marts"
+    (models / "large.sql").write_text(
+        "{{ config(materialized='table') }} select md5(n::varchar) || md5((-n)::varchar) as text "
+        "from range(3000000) as numbers (n) order by text\n"
+    )
+    (models / "after.sql").write_text(
+        "{{ config(materialized='table') }} select count(*) as texts from {{ ref('large') }}\n"
+    )
+    database = build_models(home, own_project, SHOP, DAY, ["after"], tmp_path / "scratch")
+    with duckdb.connect(str(database), read_only=True) as connection:
+        assert connection.execute("select texts from after").fetchone() == (3_000_000,)
 
 
 def test_a_broken_model_is_named(home, own_project):

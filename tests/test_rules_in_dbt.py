@@ -59,3 +59,10 @@ def test_classes_that_leave_out_a_combination_stop_the_build(before, after, home
         build(home, project, SHOP, DAY)
     told = capfd.readouterr()
     assert (told.out, told.err) == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["review_posted", ""])
+def test_a_key_of_a_seed_that_stands_twice_or_is_empty_stops_the_build(kind, home, tmp_path):
+    project = edited(tmp_path / "rules", "seeds/interaction_kinds.csv", "\nshared,", f"\n{kind},")
+    with pytest.raises(StepFailed, match="test is_key_interaction_kinds_kind"):
+        build(home, project, SHOP, DAY)
