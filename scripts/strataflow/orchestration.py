@@ -201,7 +201,7 @@ def days_at_once() -> int:
 
     Writing tasks take turns whatever it is. With 3, a backfill builds one day after the other while gate, hand-overs
     and summary of those before go on; a machine then holds a build and a gate in memory at the same time.
-    With 1 it does not, and takes a quarter longer.
+    With 1 it does not, and takes longer.
 
     Raises:
         UsageError: ``STRATAFLOW_DAYS_AT_ONCE`` is no number from 1 on.

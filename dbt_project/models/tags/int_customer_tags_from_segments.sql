@@ -13,33 +13,33 @@ segments as (
 
 ),
 
+---------- the words are put together once per value, not once per customer
 dictionary as (
 
-    select * from {{ ref('tag_dictionary') }}
+    select
+        tag_id,
+        agrees_with,
+        agrees_value,
+        agrees_with || ' is ' || agrees_value as evidence
+    from {{ ref('tag_dictionary') }}
     where agrees_with is not null
-
-),
-
-unfolded as (
-
-    {% for column in columns %}
-    select customer_id, '{{ column }}' as agrees_with, {{ column }} as agrees_value from segments
-    {{ 'union all' if not loop.last }}
-    {% endfor %}
 
 ),
 
 tags as (
 
+    {% for column in columns %}
     select
-        unfolded.customer_id,
+        segments.customer_id,
         dictionary.tag_id,
         cast(null as {{ dbt.type_string() }}) as tag_value,
-        unfolded.agrees_with || ' is ' || unfolded.agrees_value as evidence
-    from unfolded
+        dictionary.evidence
+    from segments
     inner join dictionary
-        on unfolded.agrees_with = dictionary.agrees_with
-            and unfolded.agrees_value = dictionary.agrees_value
+        on segments.{{ column }} = dictionary.agrees_value
+            and dictionary.agrees_with = '{{ column }}'
+    {{ 'union all' if not loop.last }}
+    {% endfor %}
 
 )
 
