@@ -681,6 +681,27 @@ def test_the_list_tells_what_became_of_statements_as_published_then_what_waits(t
     ]  # fmt: skip
 
 
+def test_an_unknown_customer_and_a_tag_that_is_over_are_kept_and_told(tmp_path):
+    small_shop(tmp_path, ORDERS)
+    at = ["--at", "2024-03-15", "--by", "li"]
+    before = call(tmp_path, "add", "c9", "night owl", *at)
+    assert (before["as_of"], before["unknown_customers"], before["over_already"]) == (None, [], 0)
+    outcomes_published(Home(tmp_path / "home"))
+    added = call(tmp_path, "add", "c9", "night owl", *at, "--expires", "2024-03-14")
+    assert (added["as_of"], added["unknown_customers"], added["over_already"]) == ("2024-03-14", ["c9"], 1)
+    added = call(tmp_path, "add", "c1", "night owl", *at, "--expires", "2024-03-15")
+    assert (added["unknown_customers"], added["over_already"]) == ([], 0)
+    rows = ["c1,2024-03-14,add", "c8,2024-03-14,remove", *(f"c{n},2024-03-14,add" for n in (8, 7, 6, 5, 4, 3, 7))]
+    file = tmp_path / "calls.csv"
+    file.write_text("customer_id,expires_at,action,tag\n" + "".join(f"{row},night owl\n" for row in rows))
+    told = call(tmp_path, "import", str(file), *at)
+    assert (told["unknown_customers"], told["over_already"]) == (["c8", "c7", "c6", "c5", "c4", "c3"], 8)
+    where = ["--home", str(tmp_path / "home"), "--sources", str(tmp_path / "sources")]
+    words = CliRunner().invoke(cli, ["tags", "import", str(file), *at, *where], obj={"screen": Screen()}).output
+    assert "No customer on 2024-03-14 is called c8, c7, c6, c5, c4 and 1 more: " in words
+    assert "8 of them ended before the day on which" in words
+
+
 def outcomes_published(home: Home) -> None:
     """A published day as far as the list looks at it."""
     version = home.published / "versions" / "2024-03-14-aaaaaaaaaaaa"
@@ -699,8 +720,13 @@ def outcomes_published(home: Home) -> None:
             ) as said (customer_id, tag_text, tagged_by, tagged_at, expires_at, tag_id, outcome, source_line)
         ) to '{file}' (format parquet)"""
     )
-    entry = {"files": [{"path": str(file.relative_to(version))}]}
-    manifest = {"as_of": "2024-03-14", "known_at": "2024-03-14", "tables": {"manual_tag_outcomes": entry}}
+    segments = version / "customer_segments.parquet"
+    duckdb.sql(f"copy (select * from (values ('c1'), ('c2')) as known (customer_id)) to '{segments}' (format parquet)")
+    tables = {
+        path.name.removesuffix(".parquet"): {"files": [{"path": str(path.relative_to(version))}]}
+        for path in (file, segments)
+    }
+    manifest = {"as_of": "2024-03-14", "known_at": "2024-03-14", "tables": tables}
     (version / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     (home.published / "current").symlink_to(f"versions/{version.name}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import os
@@ -24,6 +25,7 @@ from strataflow.home import Home
 from strataflow.project import Project
 from strataflow.sources import Shop
 from strataflow.tags import Vocabulary, fold, lint, profile
+from strataflow.tags.rule_lint import RESTATED
 from strataflow.tags.seeds import ALIAS_COLUMNS, TAG_COLUMNS, read
 
 DAY = date(2026, 11, 22)
@@ -427,6 +429,7 @@ def test_every_rule_in_the_docs_has_a_planted_fault_and_every_fault_a_rule_in_th
     table = page.partition("## The lint")[2].partition("| rule |")[2]
     documented = {rule for row in table.splitlines()[2:] for rule in re.findall(r"`(\w+)`", row.split("|")[1])}
     planted = {rule for rule, *_ in (*DICTIONARY_FAULTS, *ALIAS_FAULTS)} | {"unreadable_row", "profile_outdated"}
+    planted |= {rule for rule, *_ in RULE_FAULTS}
     assert documented == planted
 
 
@@ -524,6 +527,48 @@ def test_a_rule_for_a_tag_that_the_dictionary_lacks_is_named(tmp_path):
     rules = project.dbt / "seeds" / "interaction_tags.csv"
     rules.write_text("tag_id,kind,window_days\nvip,shared,30\nno_such_tag,shared,30\n", encoding="utf-8")
     assert found(project) == [("unknown_tag", "dbt_project/seeds/interaction_tags.csv", 3)]
+
+
+# rule, seed, column to spoil, what is in it, what is written there
+RULE_FAULTS = [
+    ("restates_nothing", "tag_dictionary", "agrees_with", "rfm_class", "rfm_clas"),
+    ("restates_nothing", "tag_dictionary", "agrees_with", "ecommerce_stage", "lifecycle_stage"),
+    ("restates_nothing", "tag_dictionary", "agrees_with", "value_tier", ""),
+    ("restates_nothing", "tag_dictionary", "agrees_value", "important_value", "importan_value"),
+    ("restates_nothing", "tag_dictionary", "agrees_value", "silent", ""),
+    # a stage of another ladder is none of this one
+    ("restates_nothing", "tag_dictionary", "agrees_value", "first_purchase", "first_order"),
+    ("restates_nothing", "tag_dictionary", "agrees_value", "mid", "middle"),
+    ("unknown_kind", "interaction_tags", "kind", "article_read", "articles_read"),
+    ("unknown_kind", "need_types", "subject", "form_submitted", "form"),
+    ("window_too_long", "interaction_tags", "window_days", "90", "366"),
+    ("unreadable_cell", "interaction_tags", "window_days", "90", "a year"),
+    ("unreadable_cell", "interaction_tags", "window_days", "90", "0"),
+    ("unknown_tag", "hour_bands", "hour_band", "midday", "lunch"),
+]
+
+
+@pytest.mark.parametrize(("rule", "seed", "column", "word", "instead"), RULE_FAULTS)
+def test_a_rule_that_would_silently_make_a_tag_of_nobody_is_named(rule, seed, column, word, instead, tmp_path):
+    dbt = Project.locate().dbt
+    shutil.copytree(dbt / "seeds", tmp_path / "dbt_project" / "seeds")
+    shutil.copy(dbt / "dbt_project.yml", tmp_path / "dbt_project")
+    path = tmp_path / "dbt_project" / "seeds" / f"{seed}.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    line = next(line for line, row in enumerate(rows, 2) if row[column] == word)
+    rows[line - 2][column] = instead
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    assert found(Project(tmp_path)) == [(rule, f"dbt_project/seeds/{seed}.csv", line)]
+
+
+def test_what_a_tag_may_restate_is_what_the_model_looks_at():
+    model = Project.locate().dbt / "models" / "tags" / "int_customer_tags_from_segments.sql"
+    listed = re.search(r"set columns = (\[.*?\])", model.read_text(encoding="utf-8")).group(1)
+    assert ast.literal_eval(listed) == list(RESTATED)
 
 
 def test_the_columns_of_the_profile_follow_the_dictionary(tmp_path):

@@ -13,6 +13,7 @@ from itertools import combinations
 
 from strataflow.errors import UsageError
 from strataflow.project import Project
+from strataflow.tags import rule_lint
 from strataflow.tags.profile import outdated
 from strataflow.tags.seeds import Alias, Period, Problem, Rows, Tag, read
 from strataflow.tags.spelling import fold
@@ -42,6 +43,7 @@ def problems(rows: Rows) -> list[Problem]:
         _groups_at_odds,
         _groups_without_default,
         _expired_targets,
+        rule_lint.problems,
     )
     found = [*rows.problems, *(problem for rule in rules for problem in rule(rows))]
     order = list(dict.fromkeys([rows.tag_file, rows.alias_file, *(problem.file for problem in found)]))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from strataflow.errors import UsageError
 from strataflow.project import Project
+from strataflow.rules import variables
 from strataflow.tags.spelling import fold
 
 TAG_COLUMNS = (
@@ -25,6 +26,8 @@ TAG_COLUMNS = (
 ALIAS_COLUMNS = ("alias", "tag_id", "valid_from", "valid_to")
 # Seeds that say what makes a tag; each column of theirs that ends in tag_id names one.
 RULE_SEEDS = ("interaction_tags", "attribute_tags", "holding_tags", "need_types")
+# Seeds whose words the dictionary and the seeds of rules use.
+WORD_SEEDS = ("rfm_classes", "lifecycle_stages", "value_tiers", "interaction_kinds", "hour_bands")
 VALUE_KINDS = ("flag", "value")
 _KEY = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -69,6 +72,8 @@ class Tag:
     is_default: bool
     implies: tuple[str, ...]
     contradicts: tuple[str, ...]
+    agrees_with: str
+    agrees_value: str
     period: Period
 
 
@@ -113,15 +118,38 @@ class Named:
 
 
 @dataclass(frozen=True)
+class SeedRow:
+    """A row of another seed, its cells by column; ``line`` as for :class:`Tag`."""
+
+    file: str
+    line: int
+    cells: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Rows:
-    """All rows of both seeds, the cells that could not be read, and the tags that the seeds of rules name."""
+    """All rows of both seeds, the cells that could not be read, and what other seeds say that tags depend on.
+
+    Attributes:
+        seeds: rows by seed, of :data:`RULE_SEEDS` and :data:`WORD_SEEDS`; a seed that is not there has none.
+        longest_window: days of interactions that a build reads for tags; None where the project has no vars.
+    """
 
     tags: list[Tag]
     aliases: list[Alias]
     problems: list[Problem]
     tag_file: str
     alias_file: str
-    named: tuple[Named, ...] = ()
+    seeds: dict[str, list[SeedRow]] = field(default_factory=dict)
+    longest_window: int | None = None
+
+    @property
+    def named(self) -> Iterator[Named]:
+        """The tags that the seeds of rules name."""
+        for row in (row for seed in RULE_SEEDS for row in self.seeds.get(seed, ())):
+            for column, cell in row.cells.items():
+                if column.endswith("tag_id") and cell:
+                    yield Named(row.file, row.line, column, cell)
 
 
 def read(project: Project) -> Rows:
@@ -139,18 +167,23 @@ def read(project: Project) -> Rows:
         problems,
         _below(project, project.tag_dictionary),
         _below(project, project.tag_aliases),
-        tuple(_named(project)),
+        {seed: _seed(project, project.dbt / "seeds" / f"{seed}.csv") for seed in (*RULE_SEEDS, *WORD_SEEDS)},
+        _longest_window(project),
     )
 
 
-def _named(project: Project) -> Iterator[Named]:
-    """What the seeds of rules name; a deployment that does without one of them has none there."""
-    for path in (project.dbt / "seeds" / f"{seed}.csv" for seed in RULE_SEEDS):
-        header, rows = _table(path) if path.is_file() else ([], [])
-        for line, row in rows:
-            for column, cell in zip(header, row, strict=False):
-                if column.endswith("tag_id") and cell:
-                    yield Named(_below(project, path), line, column, cell)
+def _longest_window(project: Project) -> int | None:
+    """The days that ``int_customer_interactions_counted`` looks back."""
+    if not (project.dbt / "dbt_project.yml").is_file():
+        return None
+    rules = variables(project)
+    return max(rules["engagement_window_days"], rules["rfm_window_days"])
+
+
+def _seed(project: Project, path: Path) -> list[SeedRow]:
+    """The rows of another seed; a deployment that does without it has none."""
+    header, rows = _table(path) if path.is_file() else ([], [])
+    return [SeedRow(_below(project, path), line, dict(zip(header, row, strict=False))) for line, row in rows]
 
 
 @dataclass
@@ -244,6 +277,8 @@ def _tag(cells: _Cells) -> Tag:
         is_default=cells.flag("is_default"),
         implies=cells.keys("implies"),
         contradicts=cells.keys("contradicts"),
+        agrees_with=cells.text("agrees_with"),
+        agrees_value=cells.text("agrees_value"),
         period=cells.period(),
     )
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from strataflow.tags.statements import Defaults
     from strataflow.tags.vocabulary import Vocabulary
 
+SHOWN = 5
+
 by_option = click.option("--by", metavar="NAME", help="Who says so.  [default: $STRATAFLOW_USER, else the login name]")
 at_option = click.option("--at", metavar="TIME", help="When it was said, on the shop's clock.  [default: now]")
 reason_option = click.option("--reason", metavar="TEXT", help="Why, in words.")
@@ -98,10 +100,11 @@ def import_command(obj: dict[str, Any] | None, file: Path, by: str | None, at: s
         "repeated": kept.repeated,
         "received": [{"date": str(day), "statements": count} for day, count in kept.by_day.items()],
         "not_understood": unknown,
-    }
+    } | (doubts := _doubts(desk, found))
     lines = [f"{document['imported']:,} statements kept, {kept.repeated:,} were there already."]
     lines += [f"  to be received on {day}: {count:,}" for day, count in kept.by_day.items()]
     lines += [_told_unknown(text, near) for text, near in unknown.items()]
+    lines += _told_doubts(doubts)
     _screen(obj).result(document, lambda console: _print(console, lines))
 
 
@@ -171,12 +174,14 @@ def _say(obj: dict[str, Any] | None, command: str, customer: str, tag: str, acti
     (day,) = kept.by_day
     meant = meaning(desk.vocabulary, made.tag, said_on)
     document = {"ok": True, "command": command, "received_date": str(day), "understood": bool(meant["tag_id"])} | meant
+    document |= (doubts := _doubts(desk, [made]))
     value = f" with the value {meant['tag_value']}" if meant["tag_value"] else ""
     lines = [f"{made.customer_id}: {made.tag} means {meant['tag_id']}{value}."]
     if not meant["tag_id"]:
         lines = [_told_unknown(made.tag, meant["nearest"])]
     elif action == "add" and meant["tag_value"] is None and desk.vocabulary.needs_value(meant["tag_id"]):
         lines.append(f"It says nothing without a value and will stand in tag_conflicts: type '{made.tag}: VALUE'.")
+    lines += _told_doubts(doubts)
     lines.append(f"To be received on {day}.")
     _screen(obj).result(document, lambda console: _print(console, lines))
 
@@ -190,6 +195,32 @@ def _unknown(desk: _Desk, found: list[Statement]) -> dict[str, list[dict[str, An
         asked.setdefault((one.tag, desk.defaults.business_date(one.tagged_at)))
     unknown = {text: on for text, on in asked if desk.vocabulary.understand(text, on) is None}
     return {text: meaning(desk.vocabulary, text, on)["nearest"] for text, on in unknown.items()}
+
+
+def _doubts(desk: _Desk, found: list[Statement]) -> dict[str, Any]:
+    """What is kept all the same, and is likely a slip."""
+    from strataflow.tags.statements import over_already, strangers
+
+    as_of, ids = strangers(desk.home, found)
+    return {
+        "as_of": str(as_of) if as_of else None,
+        "unknown_customers": ids,
+        "over_already": len(over_already(found, desk.defaults)),
+    }
+
+
+def _told_doubts(doubts: dict[str, Any]) -> list[str]:
+    ids, lines = doubts["unknown_customers"], []
+    if ids:
+        more = f" and {len(ids) - SHOWN:,} more" if len(ids) > SHOWN else ""
+        lines.append(
+            f"No customer on {doubts['as_of']} is called {', '.join(ids[:SHOWN])}{more}: "
+            "what is said counts once one is, and stands in tag_conflicts until then."
+        )
+    if over := doubts["over_already"]:
+        what = "It" if over == 1 else f"{over:,} of them"
+        lines.append(f"{what} ended before the day on which it was said, and will never be in force.")
+    return lines
 
 
 def _told_unknown(text: str, near: list[dict[str, Any]]) -> str:

@@ -6,7 +6,7 @@ import csv
 import getpass
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -113,6 +113,37 @@ def meaning(vocabulary: Vocabulary, text: str, on: date) -> dict[str, Any]:
         return {"tag_id": found.tag_id, "tag_value": found.value, "nearest": []}
     near = vocabulary.nearest(split(text)[0], NEAREST, on=on)
     return {"tag_id": None, "tag_value": None, "nearest": [vars(one) for one in near]}
+
+
+def over_already(statements: Iterable[Statement], defaults: Defaults) -> list[Statement]:
+    """Tags that are set with a last day before the one on which they are said: they never are in force."""
+    return [
+        one
+        for one in statements
+        if one.action == "add" and one.expires_at and one.expires_at < defaults.business_date(one.tagged_at)
+    ]
+
+
+def strangers(home: Home, statements: Iterable[Statement]) -> tuple[date | None, list[str]]:
+    """The day readers see, None if nothing is published, and the ids among these that it has no customer of."""
+    import duckdb
+
+    from strataflow.publish import current_version, read_manifest
+
+    version = current_version(home)
+    manifest = read_manifest(version) if version else {"tables": {}}
+    entry = manifest["tables"].get("customer_segments")
+    if entry is None:
+        return None, []
+    ids = list(dict.fromkeys(one.customer_id for one in statements))
+    with duckdb.connect() as connection:
+        known = connection.execute(
+            "select customer_id from read_parquet($files, hive_partitioning = false) "
+            "where customer_id in (select unnest($ids))",
+            {"files": [str(version / file["path"]) for file in entry["files"]], "ids": ids},
+        ).fetchall()
+    there = {one for (one,) in known}
+    return date.fromisoformat(manifest["as_of"]), [one for one in ids if one not in there]
 
 
 def listed(
