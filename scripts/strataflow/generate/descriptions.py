@@ -60,14 +60,20 @@ def write_descriptions(folder: Path, plan: Plan) -> None:
     said = {"shop.yml": _shop(plan)}
     if plan.has_lines:
         said["order_lines.yml"] = _source(
-            plan, "order_lines", "Order lines as received each day.", ORDER_COLUMNS + LINE_COLUMNS + LINE_FILTER
+            plan,
+            "order_lines",
+            "Order lines as received each day.",
+            ORDER_COLUMNS + LINE_COLUMNS + LINE_FILTER,
+            rows=plan.orders,
         )
         said["products.yml"] = _source(plan, "products", "All products, one file.", PRODUCT_COLUMNS, daily=False)
     else:
-        said["orders.yml"] = _source(plan, "orders", "Orders as received each day.", ORDER_COLUMNS)
+        said["orders.yml"] = _source(plan, "orders", "Orders as received each day.", ORDER_COLUMNS, rows=plan.orders)
     if plan.interactions:
         columns = INTERACTION_COLUMNS + ("  product_id: product_id\n" if plan.has_lines else "")
-        said["interactions.yml"] = _source(plan, "interactions", "Interactions as received each day.", columns)
+        said["interactions.yml"] = _source(
+            plan, "interactions", "Interactions as received each day.", columns, rows=plan.interactions
+        )
     said["customers.yml"] = _source(plan, "customers", "Customers who registered or moved that day.", CUSTOMER_COLUMNS)
     for name, text in said.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -82,7 +88,9 @@ def _shop(plan: Plan) -> str:
     )
 
 
-def _source(plan: Plan, table: str, description: str, columns: str, *, daily: bool = True) -> str:
+def _source(
+    plan: Plan, table: str, description: str, columns: str, *, daily: bool = True, rows: int | None = None
+) -> str:
     path = f"{table}/{table}_{{date:%Y%m%d}}.{plan.file_format}" if daily else f"{table}.{plan.file_format}"
     return (
         f"name: {table}\n"
@@ -90,9 +98,18 @@ def _source(plan: Plan, table: str, description: str, columns: str, *, daily: bo
         f"description: {description}\n"
         f"\nformat:\n{_format(plan)}"
         f"\nfiles:\n  root: ../data\n  path: '{path}'\n  if_empty: empty   # a quiet day of a small shop\n"
-        f"\nlimits:\n  max_quarantine_ratio: {min(1.0, 0.05 + 4 * plan.dirt):.3f}\n"
+        f"\nlimits:\n  max_quarantine_ratio: {_most_refused(plan, rows):.3f}\n"
         f"\ncolumns:\n{columns}"
     )
+
+
+def _most_refused(plan: Plan, rows: int | None) -> float:
+    """The share of refused rows that a day may have; ``rows`` are all that come, if broken ones are among them.
+
+    Broken and repeated rows fall on days at random: of a day of thirty, three may be.
+    """
+    by_chance = 3 * plan.days / rows if rows else 0.0
+    return min(1.0, 0.05 + 4 * plan.dirt + by_chance)
 
 
 def _format(plan: Plan) -> str:

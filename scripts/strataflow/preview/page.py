@@ -43,15 +43,15 @@ body:has(#en:checked) [lang="zh-Hans"].text, body:has(#zh:checked) [lang="en"].t
 """
 
 _ATTRIBUTES = {
-    "rfm_class": Both("RFM class", "RFM 类别"),
+    "rfm_class": Both("RFM class", "RFM 分层"),
     "ecommerce_stage": Both("E-commerce stage", "电商阶段"),
-    "high_ticket_stage": Both("High-ticket stage", "高客单阶段"),
+    "high_ticket_stage": Both("High-ticket stage", "高客单价阶段"),
     "activity_stage": Both("Activity stage", "活跃阶段"),
-    "value_tier": Both("Value tier", "价值层级"),
+    "value_tier": Both("Value tier", "价值等级"),
 }
 _CHANGES = {"edited": Both("edited", "修改"), "added": Both("added", "新增"), "removed": Both("removed", "删除")}
-_NOBODY = Both("not a customer", "非顾客")
-_CUSTOMERS, _REVENUE = Both("customers", "顾客数"), Both("revenue", "收入")
+_NOBODY = Both("not a customer", "非客户")
+_CUSTOMERS, _REVENUE = Both("customers", "客户数"), Both("revenue", "收入")
 _FROM, _TO = Both("from", "原"), Both("to", "新")
 
 
@@ -96,12 +96,12 @@ def verdict(told: dict[str, Any]) -> Both:
     if not moving:
         return Both(
             "No customer would move; the tables below would change in other columns.",
-            "没有顾客会移动；下列各表仅有其他字段发生变化。",
+            "没有客户会移动；下列各表仅有其他字段发生变化。",
         )
     part, money = percent(share(moving, before)), amount(Decimal(told["would_move_revenue"]))
     return Both(
         f"{count(moving)} of {count(before)} customers ({part}) would move; they brought {money} {told['currency']}.",
-        f"{count(before)} 位顾客中有 {count(moving)} 位（{part}）会移动，涉及收入 {money} {told['currency']}。",
+        f"{count(before)} 位客户中有 {count(moving)} 位（{part}）会移动，涉及收入 {money} {told['currency']}。",
     )
 
 
@@ -157,13 +157,14 @@ def _rules(told: dict[str, Any]) -> str:
     if told["cutoffs"]:
         head = (Both("score cut-offs", "评分分界"), _FROM, _TO)
         rows = [
-            (entry["measure"], *(_cutoffs(entry[side]) for side in ("before", "after"))) for entry in told["cutoffs"]
+            (entry["measure"], *(cutoffs_of(entry[side]) for side in ("before", "after"))) for entry in told["cutoffs"]
         ]
         tables.append(_table(head, rows))
     return heading + "".join(tables)
 
 
-def _cutoffs(side: dict[str, Any] | None) -> str:
+def cutoffs_of(side: dict[str, Any] | None) -> str:
+    """The cut-offs of one side in order, with the mean score."""
     return NOTHING if side is None else f"{', '.join(side['cutoffs'])} (∅ {side['mean_score']})"
 
 
@@ -202,11 +203,11 @@ def _movers(told: dict[str, Any]) -> str:
         words = Both("; ".join(step.en for step in steps), "；".join(step.zh for step in steps))
         rows.append((mover["customer_id"], Decimal(mover["monetary"]), words))
     head = (
-        Both("customer", "顾客"),
+        Both("customer", "客户"),
         Both(f"revenue {told['currency']}", f"收入 {told['currency']}"),
         Both("moves", "移动"),
     )
-    return f"<h2>{_text(Both('The largest movers', '收入最高的移动顾客'))}</h2>" + _table(head, rows)
+    return f"<h2>{_text(Both('The largest movers', '收入最高的移动客户'))}</h2>" + _table(head, rows)
 
 
 def _tags(told: dict[str, Any]) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from strataflow.preview.page import name_of, step_of, verdict, warnings
+from strataflow.preview.page import cutoffs_of, name_of, step_of, verdict, warnings
 from strataflow.summary import table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-ROWS_SHOWN = 12
+MOVES_SHOWN = 12
 
 
 def render(told: dict[str, Any], console: Console) -> None:
@@ -20,6 +20,9 @@ def render(told: dict[str, Any], console: Console) -> None:
     for warning in warnings(told):
         _say(console, f"  note: {warning.en}")
     _print_rules(told["rules"], console)
+    for entry in told["cutoffs"]:
+        sides = " → ".join(cutoffs_of(entry[side]) for side in ("before", "after"))
+        _say(console, f"  cut-offs of {entry['measure']} (mean score): {sides}")
     for attribute, moves in told["moves"].items():
         if moves:
             console.print(_moves(told, attribute, moves))
@@ -32,6 +35,12 @@ def render(told: dict[str, Any], console: Console) -> None:
         if changes:
             columns = ", ".join(f"{name} {rows:,}" for name, rows in entry["columns"].items())
             _say(console, f"{entry['table']}: {changes}{f' ({columns})' if columns else ''}")
+        new, gone = (", ".join(entry[part]) for part in ("columns_added", "columns_removed"))
+        if new or gone:
+            told_columns = [f"with {new}"] * bool(new) + [f"without {gone}"] * bool(gone)
+            _say(console, f"{entry['table']}: {', '.join(told_columns)}")
+    for name in told["tables_of_one_side"]:
+        _say(console, f"{name}: a table on one side only")
 
 
 def _print_rules(rules: dict[str, Any], console: Console) -> None:
@@ -43,13 +52,13 @@ def _print_rules(rules: dict[str, Any], console: Console) -> None:
 
 
 def _moves(told: dict[str, Any], attribute: str, moves: list[dict[str, Any]]) -> Any:
-    more = f", the {ROWS_SHOWN} largest of {len(moves)} kinds of moves" if len(moves) > ROWS_SHOWN else ""
+    more = f", the {MOVES_SHOWN} largest of {len(moves)} kinds of moves" if len(moves) > MOVES_SHOWN else ""
     grid = table(f"{attribute}{more}")
     for column in ("from", "to"):
         grid.add_column(column)
     for column in ("customers", f"revenue {told['currency']}"):
         grid.add_column(column, justify="right")
-    for move in moves[:ROWS_SHOWN]:
+    for move in moves[:MOVES_SHOWN]:
         names = [name_of(told, attribute, move[side]).en for side in ("from", "to")]
         grid.add_row(*names, f"{move['customers']:,}", _money(move["revenue"]))
     return grid
@@ -60,7 +69,7 @@ def _movers(told: dict[str, Any]) -> Any:
     grid.add_column("customer")
     grid.add_column(f"revenue {told['currency']}", justify="right")
     grid.add_column("moves")
-    for mover in told["largest_movers"][:ROWS_SHOWN]:
+    for mover in told["largest_movers"]:
         steps = [step_of(told, step).en for step in mover["changes"]]
         grid.add_row(mover["customer_id"], _money(mover["monetary"]), "; ".join(steps))
     return grid
