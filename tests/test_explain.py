@@ -8,6 +8,7 @@ import string
 from collections import defaultdict
 from datetime import date, timedelta
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,16 @@ import duckdb
 import pytest
 import yaml
 from rich.cells import cell_len
+from rich.console import Console
 
 from publishing import pass_gate
 from small_shops import CUSTOMERS_ONLY, ORDERS, PROJECT, SmallShop, small_shop
 from strataflow import cli
 from strataflow.build import build
 from strataflow.errors import UsageError
-from strataflow.explain import explain, explained, sentences
+from strataflow.explain import explain, explained, render, sentences
 from strataflow.explain.since import Since, tagged_since
-from strataflow.explain.told import LANGUAGES, TEXTS
+from strataflow.explain.told import LANGUAGES, TEXTS, Speech
 from strataflow.home import Home
 from strataflow.privacy.pseudonyms import SETTING
 from strataflow.privacy.tombstones import Tombstones
@@ -269,6 +271,19 @@ def test_the_command_prints_what_fits_a_terminal(published, asked, language, cap
     assert "wang [sales]" in out
     assert max(cell_len(line) for line in out.splitlines()) <= 130
     assert {"en": "Tags that are not in force", "zh": "未生效的标签"}[language] in out
+
+
+def test_no_word_is_cut_at_the_end_of_a_line(asked):
+    """Rich puts … in place of what it can't break between wide characters."""
+    for width in range(60, 110):
+        console = Console(width=width, record=True, file=StringIO())
+        render(asked["c0003"], console, "zh")
+        assert "…" not in console.export_text(), width
+
+
+def test_one_day_is_no_days():
+    assert [Speech("en", "EUR").days(count) for count in (0, 1, 1234)] == ["0 days", "1 day", "1,234 days"]
+    assert Speech("zh", "EUR").days(1) == "1 天"
 
 
 def test_the_document_holds_the_facts_and_the_sentences(published, asked, capfd):

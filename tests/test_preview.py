@@ -217,6 +217,7 @@ def test_what_is_not_published_is_said_with_what_is(standing, tmp_path):
 def test_the_terminal_tells_cutoffs_columns_and_tables_that_one_side_lacks():
     sides = {"before": {"cutoffs": ["1", "4"], "mean_score": "2.10"}, "after": {"cutoffs": ["2"], "mean_score": "1.50"}}
     counts = {"added": 0, "removed": 0, "changed": 3, "columns": {"frequency_score": 3}}
+    changed = {"table": "customer_segments", **counts, "columns_added": ["age"], "columns_removed": ["frequency"]}
     told = {
         "against": {"version": "2024-03-01-aaaaaaaaaaaa", "as_of": "2024-03-01"}, "currency": "EUR", "names": {},
         "customers": {"before": 25, "after": 25}, "would_move": 20, "would_move_revenue": "210.00", "is_same": False,
@@ -226,15 +227,13 @@ def test_the_terminal_tells_cutoffs_columns_and_tables_that_one_side_lacks():
             {"customer_id": f"mover{n}", "monetary": f"{n}.00",
              "changes": [{"attribute": "value_tier", "from": "low", "to": None}]} for n in range(20, 0, -1)
         ],
-        "tables": [{"table": "customer_segments", **counts, "columns_added": ["age"], "columns_removed": ["frequency"]}],
-        "tables_of_one_side": ["behaviour_cluster"],
+        "tables": [changed], "tables_of_one_side": ["behaviour_cluster"],
     }  # fmt: skip
     console = Console(width=120, record=True, file=StringIO())
     render(told, console)
     said = console.export_text()
     assert "cut-offs of frequency (mean score): 1, 4 (∅ 2.10) → 2 (∅ 1.50)" in said
-    assert "customer_segments: 3 changed (frequency_score 3)" in said
-    assert "customer_segments: with age, without frequency" in said
+    assert "customer_segments: 3 changed (frequency_score 3), with age, without frequency" in said
     assert "behaviour_cluster: a table on one side only" in said
     assert all(f"mover{n} " in said for n in range(1, 21))
     assert "low → not a customer" in said

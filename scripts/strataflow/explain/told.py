@@ -61,6 +61,10 @@ class Speech:
         """So many more interactions."""
         return self._more("interactions", count)
 
+    def days(self, count: int) -> str:
+        """So many days."""
+        return self._more("days", count)
+
     def _more(self, what: str, count: int) -> str:
         return self.say(f"{what}.one") if count == 1 else self.say(f"{what}.many", count=f"{count:,}")
 
@@ -141,7 +145,7 @@ def _of_class(speech: Speech, found: Row) -> Iterator[str]:
         yield speech.say("rfm_class.monetary_missing", amount=speech.money(measures["monetary"]["missing"]))
     if measures["recency"]["lost_date"]:
         lost, days = measures["recency"]["lost_date"], measures["recency"]["lost_in_days"]
-        yield speech.say("rfm_class.recency_lost", day=speech.day(lost), days=f"{days:,}")
+        yield speech.say("rfm_class.recency_lost", day=speech.day(lost), days=speech.days(days))
 
 
 def _next_class(speech: Speech, as_of: date, following: Row) -> str:
@@ -272,7 +276,7 @@ def _measures(speech: Speech, found: Row) -> Table:
 
 def _value(speech: Speech, measure: Row) -> str:
     if measure["measure"] == "recency":
-        return speech.say("words.days", count=f"{measure['value']:,}")
+        return speech.days(measure["value"])
     return speech.money(measure["value"]) if measure["measure"] == "monetary" else f"{measure['value']:,}"
 
 
@@ -310,7 +314,9 @@ def _grid(speech: Speech, columns: Iterable[str], rows: Iterable[Iterable[str]])
     grid = table("")
     grid.title = None
     for column in columns:
-        grid.add_column(speech.say(f"columns.{column}"), justify="right" if column in ("value", "score") else "left")
+        justify = "right" if column in ("value", "score") else "left"
+        # Rich cuts what it would otherwise break in the middle of wide characters, and puts … in their place.
+        grid.add_column(speech.say(f"columns.{column}"), justify=justify, overflow="fold")
     for row in rows:
         grid.add_row(*(_plain(cell) for cell in row))
     return grid

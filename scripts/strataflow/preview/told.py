@@ -30,15 +30,18 @@ def render(told: dict[str, Any], console: Console) -> None:
         console.print(_movers(told))
     if told["tags"]:
         console.print(_tags(told))
+    _print_tables(told, console)
+
+
+def _print_tables(told: dict[str, Any], console: Console) -> None:
     for entry in told["tables"]:
         changes = ", ".join(f"{entry[part]:,} {part}" for part in ("added", "removed", "changed") if entry[part])
-        if changes:
-            columns = ", ".join(f"{name} {rows:,}" for name, rows in entry["columns"].items())
-            _say(console, f"{entry['table']}: {changes}{f' ({columns})' if columns else ''}")
-        new, gone = (", ".join(entry[part]) for part in ("columns_added", "columns_removed"))
-        if new or gone:
-            told_columns = [f"with {new}"] * bool(new) + [f"without {gone}"] * bool(gone)
-            _say(console, f"{entry['table']}: {', '.join(told_columns)}")
+        columns = ", ".join(f"{name} {rows:,}" for name, rows in entry["columns"].items())
+        parts = [f"{changes}{f' ({columns})' if columns else ''}"] if changes else []
+        parts += [f"with {', '.join(entry['columns_added'])}"] if entry["columns_added"] else []
+        parts += [f"without {', '.join(entry['columns_removed'])}"] if entry["columns_removed"] else []
+        if parts:
+            _say(console, f"{entry['table']}: {', '.join(parts)}")
     for name in told["tables_of_one_side"]:
         _say(console, f"{name}: a table on one side only")
 
