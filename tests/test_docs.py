@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from strataflow.home import Home
 from strataflow.project import Project
 
 ROOT = Project.locate().root
@@ -33,3 +34,14 @@ def test_every_link_leads_somewhere(page):
         if not found.exists() or (anchor and anchor not in headings(found)):
             dead.append(target)
     assert dead == []
+
+
+def test_every_folder_of_a_home_is_told_with_whether_it_may_be_removed():
+    home = Home(Path("/home"))
+    folders = {getattr(home, name) for name, kind in vars(Home).items() if isinstance(kind, property)}
+    page = ROOT.joinpath("docs", "for-data-engineers.md").read_text(encoding="utf-8")
+    table = page.partition("## The shape of a home")[2].partition("\n## ")[0]
+    told = {
+        name for row in table.splitlines() for name in re.findall(r"`(\w+)/`", row.split("|")[1] if "|" in row else "")
+    }
+    assert {folder.name for folder in folders if folder.parent == home.root} <= told
