@@ -6,7 +6,6 @@ can be held: cut-offs, means and the bounds of the tiers are then those of anoth
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -139,14 +138,5 @@ class Again:
         return self.home.root.parent / f"{name}.parquet"
 
     def _of(self, day: date, *, held: bool) -> CompiledModels:
-        here = copy.copy(self.models)
-        here.models = [
-            model
-            | {
-                "compiled_code": f"from read_parquet('{self._kept(model['name'])}')"
-                if held and model["name"] in LIMITS
-                else model["compiled_code"].replace(_SOME_DAY, str(day))
-            }
-            for model in self.models.models
-        ]
-        return here
+        kept = {name: f"from read_parquet('{self._kept(name)}')" for name in LIMITS} if held else {}
+        return self.models.filled({_SOME_DAY: day}, kept)

@@ -6,7 +6,6 @@ over its lake, which takes a second instead of a whole build.
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -141,7 +140,8 @@ class Kitchen:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "build.duckdb"
         path.unlink(missing_ok=True)
-        with self._models_of(home, as_of).run(KEPT) as connection:
+        models = self.models.filled({_SOME_DAY: as_of, _SOME_LAKE: home.lake})
+        with models.run(KEPT) as connection:
             connection.execute(f"attach {quoted(str(path))} as kept")
             for table in (*SEEDS, *KEPT):
                 connection.execute(f"create table kept.main.{named(table)} as from {named(table)}")
@@ -150,19 +150,6 @@ class Kitchen:
         (folder / "build.json").write_text(json.dumps(meta), encoding="utf-8")
         pass_gate(home, as_of, meta["build_id"])
         return Build(path=path, as_of=as_of, known_at=as_of, meta=meta)
-
-    def _models_of(self, home: Home, as_of: date) -> CompiledModels:
-        here = copy.copy(self.models)
-        here.models = [
-            model
-            | {
-                "compiled_code": model["compiled_code"]
-                .replace(_SOME_DAY, str(as_of))
-                .replace(_SOME_LAKE, str(home.lake))
-            }
-            for model in self.models.models
-        ]
-        return here
 
 
 def _meta(shop: Shop, as_of: date) -> dict[str, Any]:

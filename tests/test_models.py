@@ -7,14 +7,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from functools import cache
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from strataflow import contracts
-from strataflow.dbt_call import manifest
 from strataflow.export import REFERENCES
 from strataflow.home import Home
 from strataflow.ledger import LEDGERS
@@ -78,38 +76,39 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
+    """The models are compiled twice, from nothing and going on from what was kept; the days are filled in."""
     root = tmp_path_factory.mktemp("worlds")
     home, project = Home(root / "home"), Project.locate()
+    for as_of in (YOUNG, EARLIER, AS_OF):
+        handed.write(project, [handed.Typed(text, START, AS_OF) for text in TAG_TEXTS], as_of, root / f"texts-{as_of}")
 
-    @cache
-    def meanings(as_of: date) -> Path:
-        folder = root / f"tag_texts-{as_of}"
-        handed.write(project, [handed.Typed(text, START, AS_OF) for text in TAG_TEXTS], as_of, folder)
-        return folder
-
-    def compiled(
-        name: str, as_of: date, known_at: date, kept_through: date | None = None, totals_through: date | None = None
-    ) -> CompiledModels:
-        totals = {"path": str(home.state / "totals"), "through": str(totals_through)} if totals_through else None
+    def compiled(name: str, **kept: object) -> CompiledModels:
         run_vars = {
-            "as_of": str(as_of), "known_at": str(known_at), "lake": str(home.lake), "state": str(home.state),
+            "as_of": "{as_of}", "known_at": "{known_at}", "lake": str(home.lake), "state": str(home.state),
             "landed_tables": ["orders", "interactions", "customers", "manual_tags"],
-            "tag_texts": str(meanings(as_of)), "kept_totals": totals,
-            "ledger_through": str(kept_through) if kept_through else None,
+            "tag_texts": str(root / "texts-{as_of}"), "ledger_through": None, "kept_totals": None,
         }  # fmt: skip
-        return CompiledModels(project, root / name, run_vars)
+        return CompiledModels(project, root / name, run_vars | kept)
+
+    plain = compiled("from nothing")
+    totals = {"path": str(home.state / "totals"), "through": "{totals_through}"}
+    going_on = compiled("going on", ledger_through="{kept_through}", kept_totals=totals)
+
+    def on(as_of: date, known_at: date, **kept: date) -> CompiledModels:
+        days = {"as_of": as_of, "known_at": known_at, **kept}
+        return (going_on if kept else plain).filled({f"{{{name}}}": day for name, day in days.items()})
 
     return Bench(
         home,
         project,
         {
-            "young": compiled("young", YOUNG, YOUNG),
-            "earlier": compiled("earlier", EARLIER, EARLIER),
-            "full": compiled("full", AS_OF, AS_OF),
-            "continued": compiled("continued", AS_OF, AS_OF, EARLIER, EARLIER),
-            "continued, older totals": compiled("older totals", AS_OF, AS_OF, EARLIER, YOUNG),
-            "restated": compiled("restated", EARLIER, AS_OF),
-            "restated, older totals": compiled("restated older", EARLIER, AS_OF, EARLIER, YOUNG),
+            "young": on(YOUNG, YOUNG),
+            "earlier": on(EARLIER, EARLIER),
+            "full": on(AS_OF, AS_OF),
+            "continued": on(AS_OF, AS_OF, kept_through=EARLIER, totals_through=EARLIER),
+            "continued, older totals": on(AS_OF, AS_OF, kept_through=EARLIER, totals_through=YOUNG),
+            "restated": on(EARLIER, AS_OF),
+            "restated, older totals": on(EARLIER, AS_OF, kept_through=EARLIER, totals_through=YOUNG),
         },
     )
 
@@ -277,7 +276,7 @@ def test_unit_tests_of_the_rules_hold(tmp_path):
 
 
 def _nodes(bench):
-    return manifest(Home(bench.home.root.parent / "full"), "models")["nodes"].values()
+    return bench.models["full"].nodes
 
 
 def test_every_model_says_its_grain_and_every_published_column_is_described(bench):

@@ -15,7 +15,9 @@ import json
 import math
 import random
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -232,11 +234,11 @@ class CompiledModels:
     Args:
         project: the dbt project.
         target: folder for dbt's artefacts.
-        run_vars: as ``strataflow build`` passes them.
+        run_vars: as ``strataflow build`` passes them; a word in place of a date or path can be filled in later.
     """
 
     def __init__(self, project: Project, target: Path, run_vars: dict[str, Any]) -> None:
-        nodes = compile_models(Home(target), project, "models", run_vars).values()
+        self.nodes = nodes = list(compile_models(Home(target), project, "models", run_vars).values())
         self._seed_tables = {
             node["name"]: _seed_query(project.dbt / "seeds" / f"{node['name']}.csv", node["config"]["column_types"])
             for node in nodes
@@ -244,15 +246,39 @@ class CompiledModels:
         }
         models = {node["unique_id"]: node for node in nodes if node["resource_type"] == "model"}
         self.models = _in_order(models)
+        self._idle: list[duckdb.DuckDBPyConnection] = []  # with the seeds and nothing else
 
-    def run(self, wanted: Iterable[str] | None = None) -> duckdb.DuckDBPyConnection:
-        """A new in-memory database with all seeds, and all models or the wanted ones and what they read."""
+    def filled(self, values: dict[str, object], instead: dict[str, str] | None = None) -> CompiledModels:
+        """The same models with words of their SQL filled in, some with another query in place of their own.
+
+        Args:
+            values: what stands for a word that was given as a run variable.
+            instead: queries by model.
+        """
+        here = copy(self)
+        here.models = [
+            model | {"compiled_code": (instead or {}).get(model["name"]) or _filled(model["compiled_code"], values)}
+            for model in self.models
+        ]
+        return here
+
+    @contextmanager
+    def run(self, wanted: Iterable[str] | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """An in-memory database with all seeds, and all models or the wanted ones and what they read."""
+        connection = self._idle.pop() if self._idle else self._with_seeds()
+        needed = self.models if wanted is None else self._needed(wanted)
+        kinds = {model["name"]: "table" if model["config"]["materialized"] == "table" else "view" for model in needed}
+        for model in needed:
+            connection.execute(f"create {kinds[model['name']]} {model['name']} as {model['compiled_code']}")
+        yield connection
+        for name, kind in kinds.items():
+            connection.execute(f"drop {kind} {name}")
+        self._idle.append(connection)
+
+    def _with_seeds(self) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect(":memory:", config={"threads": 1})
         for seed, query in self._seed_tables.items():
             connection.execute(f"create table {seed} as {query}")
-        for model in self.models if wanted is None else self._needed(wanted):
-            kind = "table" if model["config"]["materialized"] == "table" else "view"
-            connection.execute(f"create {kind} {model['name']} as {model['compiled_code']}")
         return connection
 
     def _needed(self, wanted: Iterable[str]) -> list[dict[str, Any]]:
@@ -262,6 +288,12 @@ class CompiledModels:
             if model["name"] in needed:
                 needed |= {parent.rpartition(".")[2] for parent in model["depends_on"]["nodes"]}
         return [model for model in self.models if model["name"] in needed]
+
+
+def _filled(sql: str, values: dict[str, object]) -> str:
+    for word, value in values.items():
+        sql = sql.replace(word, str(value))
+    return sql
 
 
 def _seed_query(path: Path, types: dict[str, str] | None) -> str:

@@ -7,6 +7,7 @@ seconds.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import logging
@@ -77,7 +78,9 @@ def run_dbt(
     with (
         environment(variables or {}),
         _logging(logs / LOG) as logged,
-        _parsed(artefacts(home, target), project, run_vars) as parsed,
+        _without_inner_steps(),
+        _without_collection(),
+        _parsed(artefacts(home, target), target, project, run_vars) as parsed,
     ):
         if parsed.is_described:
             arguments.append("--no-write-json")
@@ -128,7 +131,13 @@ def compile_models(
     if names:
         arguments += ["--select", *names]
     memory = {"STRATAFLOW_BUILD_DB": ":memory:"}
-    with environment(memory), _parsed(artefacts(home, place), project, run_vars) as parsed:
+    with (
+        environment(memory),
+        _without_collection(),
+        _parsed(artefacts(home, place), "duckdb", project, run_vars) as parsed,
+    ):
+        if parsed.manifest:
+            arguments.append("--no-write-json")
         outcome = dbtRunner(manifest=parsed.manifest).invoke(arguments)
     if not outcome.success:
         raise StepFailed(
@@ -136,9 +145,13 @@ def compile_models(
             where=str(project.dbt),
             todo=f"mend the model or the rule named above; dbt's own log is {logs / LOG}",
         )
-    return {
-        node["name"]: node for node in manifest(home, place)["nodes"].values() if not names or node["name"] in names
-    }
+    if parsed.manifest:  # dbt leaves what it compiled in the manifest it was given
+        found = [
+            node.to_dict(omit_none=False) for node in parsed.manifest.nodes.values() if not names or node.name in names
+        ]
+    else:
+        found = manifest(home, place)["nodes"].values()
+    return {node["name"]: node for node in found if not names or node["name"] in names}
 
 
 def artefacts(home: Home, target: str) -> Path:
@@ -163,36 +176,57 @@ class _Parsed:
 
 
 @contextmanager
-def _parsed(folder: Path, project: Project, run_vars: Mapping[str, Any]) -> Iterator[_Parsed]:
+def _parsed(folder: Path, target: str, project: Project, run_vars: Mapping[str, Any]) -> Iterator[_Parsed]:
     """The project as dbt parsed it the last time, nothing where it has changed since or never was.
 
     dbt itself parses anew whenever a var differs, and the day always does, which takes longer than
     building a small shop. What a day's vars change in the parsed project is which models read which:
     that depends on the tables landed, on whether a churn model is there, and on optional models switched on by
     the call instead of by ``dbt_project.yml``, and on nothing else of them.
-    It is kept beside dbt's artefacts, or for all homes together in ``$STRATAFLOW_DBT_CACHE``.
+    It is kept beside the folders of dbt's artefacts, or for all homes together in ``$STRATAFLOW_DBT_CACHE``.
+    """
+    of_project = f"parsed-{target}-{_project_key(project)}-"
+    kept = Path(os.environ.get("STRATAFLOW_DBT_CACHE") or folder.parent) / f"{of_project}{_reads_key(run_vars)}"
+    described, fresh = folder / kept.name.replace("parsed", "described"), folder / "partial_parse.msgpack"
+    if not described.is_file():  # whatever is there tells of another project, also if this call is interrupted
+        for outdated in (folder / "manifest.json", *folder.glob("described-*")):
+            outdated.unlink(missing_ok=True)
+    parsed = _taken_up(kept, project)
+    if parsed:
+        yield _Parsed(parsed, described.is_file())
+    else:
+        of_others = [path for path in folder.parent.glob(f"parsed-{target}-*") if not path.name.startswith(of_project)]
+        for outdated in (fresh, *of_others):
+            outdated.unlink(missing_ok=True)
+        yield _Parsed(None, is_described=False)
+        if fresh.is_file():
+            _keep(fresh, folder.parent / kept.name, kept)
+    if (folder / "manifest.json").is_file():
+        described.touch()
+
+
+def _taken_up(kept: Path, project: Project) -> Manifest | None:
+    """A kept project as it would be parsed here, None if there is none.
+
+    Of the project's place dbt keeps only from where it reads seeds; names of relations begin with the database.
     """
     from dbt.contracts.graph.manifest import Manifest
     from dbt.parser.manifest import extended_mashumuro_decoder
 
-    key = _parse_key(folder, project, run_vars)
-    kept = Path(os.environ.get("STRATAFLOW_DBT_CACHE") or folder) / f"parsed-{key}"
-    described, fresh = folder / f"described-{key}", folder / "partial_parse.msgpack"  # where dbt leaves what it parsed
-    if not described.is_file():  # whatever is there tells of another project, also if this call is interrupted
-        for outdated in (folder / "manifest.json", *folder.glob("described-*")):
-            outdated.unlink(missing_ok=True)
-    if kept.is_file():
+    try:
         manifest = Manifest.from_msgpack(kept.read_bytes(), decoder=extended_mashumuro_decoder)
-        manifest.build_flat_graph()
-        yield _Parsed(manifest, described.is_file())
-    else:
-        for outdated in (fresh, *folder.glob("parsed-*")):
-            outdated.unlink(missing_ok=True)
-        yield _Parsed(None, is_described=False)
-        if fresh.is_file():
-            _keep(fresh, folder / kept.name, kept)
-    if (folder / "manifest.json").is_file():
-        described.touch()
+    except FileNotFoundError:
+        return None
+    database = Path(os.environ.get("STRATAFLOW_BUILD_DB", "")).stem.strip(":")
+    for node in (*manifest.nodes.values(), *manifest.sources.values()):
+        if node.resource_type == "seed":
+            node.root_path = str(project.dbt)
+        if database and node.database and node.database != database:
+            if node.relation_name:
+                node.relation_name = node.relation_name.replace(f'"{node.database}".', f'"{database}".', 1)
+            node.database = database
+    manifest.build_flat_graph()
+    return manifest
 
 
 def _keep(fresh: Path, own: Path, kept: Path) -> None:
@@ -204,18 +238,21 @@ def _keep(fresh: Path, own: Path, kept: Path) -> None:
         os.replace(copied, kept)
 
 
-def _parse_key(folder: Path, project: Project, run_vars: Mapping[str, Any]) -> str:
-    """Digest of everything that the parsed project depends on."""
+def _project_key(project: Project) -> str:
+    """Digest of what dbt parses, and of the dbt that does."""
     from dbt.version import __version__
 
     from strataflow.rules import project_hash
 
-    database = Path(os.environ.get("STRATAFLOW_BUILD_DB", "")).stem
+    return hashlib.sha256(f"{__version__} {project_hash(project)}".encode()).hexdigest()[:16]
+
+
+def _reads_key(run_vars: Mapping[str, Any]) -> str:
+    """Digest of what of a run decides which model reads which."""
     reads = [
         sorted(run_vars.get("landed_tables", ())), bool(run_vars.get("churn_scoring_sql")), run_vars.get("clusters"),
     ]  # fmt: skip
-    parts = [__version__, str(project.dbt), project_hash(project), folder.name, database, reads]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(reads).encode()).hexdigest()[:16]
 
 
 @contextmanager
@@ -254,6 +291,38 @@ def _logging(path: Path) -> Iterator[Callable[[Any], None]]:
         yield log
     finally:
         handler.close()
+
+
+@contextmanager
+def _without_inner_steps() -> Iterator[None]:
+    """Let dbt not make messages of its inner steps: thousands that nobody is shown, a tenth of a small shop's build."""
+    from dbt_common.events.base_types import BaseEvent, EventLevel
+    from dbt_common.events.event_manager import EventManager
+    from dbt_common.events.event_manager_client import ctx_set_event_manager, get_event_manager
+
+    class ForPeople(EventManager):
+        def fire_event(self, e: BaseEvent, level: EventLevel | None = None, *more: Any, **named: Any) -> None:
+            if (level or e.level_tag()) != EventLevel.DEBUG:
+                super().fire_event(e, level, *more, **named)
+
+    before = get_event_manager()
+    ctx_set_event_manager(ForPeople())
+    try:
+        yield
+    finally:
+        ctx_set_event_manager(before)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Let Python not look for cycles meanwhile: dbt's objects live as long as its call, looking takes a tenth of it."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _reporter(progress: Progress) -> Callable[[Any], None]:

@@ -127,8 +127,10 @@ def listed(project: Project) -> dict[str, Any]:
 
 
 def project_hash(project: Project) -> str:
-    """Hex digest of all that dbt parses."""
-    return _tree_digest(project.dbt, ("models", "macros", "seeds", "tests", "dbt_project.yml", "profiles.yml"))
+    """Hex digest of all that dbt parses; of a seed's rows that is nothing, they are read when it is built."""
+    parts = ("models", "macros", "seeds", "tests", "dbt_project.yml", "profiles.yml")
+    found = _file_digests(project.dbt, parts)
+    return _digest(path if path.endswith(".csv") else f"{path} {content}" for path, content in found)
 
 
 def _tree_digest(root: Path, parts: Iterable[str]) -> str:

@@ -115,7 +115,7 @@ class Evidence:
         from strataflow.build import bring_ledgers_up
 
         ledgers = bring_ledgers_up(home, project, shop, known)
-        models = compiled_models(home, project, shop, has_customers="customers" in known.tables)
+        models = compiled_models(home, project, shop, known.tables)
         return cls(models, home, ledgers)
 
     def ledger(self, name: str, known_at: date) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -93,21 +94,21 @@ class CompiledModels:
                 connection.execute(f"create or replace table {name} as {_filled(self.models[name], _AS_OF, as_of)}")
 
 
-def compiled_models(home: Home, project: Project, shop: Shop, *, has_customers: bool) -> CompiledModels:
+def compiled_models(home: Home, project: Project, shop: Shop, tables: Sequence[str]) -> CompiledModels:
     """The models of the rules and code in force, compiled by dbt or kept from the last time they were.
 
     Args:
-        has_customers: whether any customer attributes have landed; without, that table reads as empty.
+        tables: canonical tables that have landed; others read as empty.
 
     Raises:
         StepFailed: dbt can't compile the project.
     """
-    parts = [rules_hash(project), code_version(project), str(project.dbt), shop.model_dump_json(), has_customers]
+    parts = [rules_hash(project), code_version(project), str(project.dbt), shop.model_dump_json(), sorted(tables)]
     digest = hashlib.sha256(json_text(parts).encode()).hexdigest()
     folder = home.root / "dbt" / "history"
     kept = folder / f"compiled-{digest[:16]}.json"
     if not kept.is_file():
-        content = _compiled(home, project, shop, has_customers=has_customers)
+        content = _compiled(home, project, shop, tables)
         for outdated in folder.glob("compiled-*.json"):
             outdated.unlink()
         write_json(kept, content)
@@ -115,7 +116,7 @@ def compiled_models(home: Home, project: Project, shop: Shop, *, has_customers: 
     return CompiledModels(content["models"], content["seeds"])
 
 
-def _compiled(home: Home, project: Project, shop: Shop, *, has_customers: bool) -> dict[str, Any]:
+def _compiled(home: Home, project: Project, shop: Shop, tables: Sequence[str]) -> dict[str, Any]:
     from strataflow.engines.duckdb import compile_models
 
     run_vars = {
@@ -124,7 +125,7 @@ def _compiled(home: Home, project: Project, shop: Shop, *, has_customers: bool) 
         "lake": _LAKE,
         "ledger_through": None,
         "kept_totals": None,
-        "landed_tables": ["customers"] if has_customers else [],
+        "landed_tables": list(tables),
         "shop_name": shop.name,
         "shop_time_zone": shop.time_zone,
         "shop_currency": shop.currency,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 
 
+@lru_cache(maxsize=20_000)  # the same few thousand cells are read several times a build
 def fold(text: str) -> str:
     """The text without what typing adds: width, case and blanks.
 
