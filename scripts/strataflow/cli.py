@@ -123,6 +123,13 @@ def waiting(command: Command) -> Command:
     )(command)
 
 
+def on_a_version(command: Command) -> Command:
+    """Give a command that decides about a published version what it needs, with the version's name as ``named``."""
+    for option in (click.pass_obj, shared, waiting, location, click.argument("named", metavar="VERSION|DATE")):
+        command = option(command)
+    return command
+
+
 def computing(command: Command) -> Command:
     """Give a command that builds the option to choose what computes the tables."""
     return click.option(
@@ -602,17 +609,12 @@ def catalogue(obj: dict[str, Any], output: Path | None, **_: Any) -> None:
     page = catalogue.catalogue(Project.locate())
     if output:
         output.write_text(page, encoding="utf-8")
-    document = {"ok": True, "command": "catalogue", **({"path": str(output)} if output else {"page": page})}
-    said = f"wrote {output}" if output else page
-    _screen(obj).result(document, lambda console: console.print(said, markup=False, highlight=False, soft_wrap=True))
+    told = {"path": str(output)} if output else {"page": page}
+    _say(obj, f"wrote {output}" if output else page, command="catalogue", **told)
 
 
 @cli.command()
-@click.argument("named", metavar="VERSION|DATE")
-@location
-@waiting
-@shared
-@click.pass_obj
+@on_a_version
 def pin(obj: dict[str, Any], named: str, **at: Any) -> None:
     """Keep a version whatever its age.
 
@@ -624,16 +626,11 @@ def pin(obj: dict[str, Any], named: str, **at: Any) -> None:
         name, changed = serving.pin(home, named)
         step.outcome, step.detail = "ok" if changed else "unchanged", {"version": name}
     said = f"{name} is pinned" if changed else f"{name} was pinned already"
-    document = {"ok": True, "command": "pin", "changed": changed, "version": name}
-    _screen(obj).result(document, lambda console: console.print(said, highlight=False))
+    _say(obj, said, command="pin", changed=changed, version=name)
 
 
 @cli.command()
-@click.argument("named", metavar="VERSION|DATE")
-@location
-@waiting
-@shared
-@click.pass_obj
+@on_a_version
 def unpin(obj: dict[str, Any], named: str, **at: Any) -> None:
     """Let a pinned version be pruned again.
 
@@ -644,9 +641,7 @@ def unpin(obj: dict[str, Any], named: str, **at: Any) -> None:
     with _deciding(obj, "unpin", {"named": named}, **at) as (home, step):
         names = serving.unpin(home, named)
         step.detail = {"versions": names}
-    document = {"ok": True, "command": "unpin", "changed": True, "versions": names}
-    said = f"No longer pinned: {', '.join(names)}"
-    _screen(obj).result(document, lambda console: console.print(said, highlight=False))
+    _say(obj, f"No longer pinned: {', '.join(names)}", command="unpin", changed=True, versions=names)
 
 
 @cli.command(
@@ -1035,6 +1030,12 @@ def _screen(obj: dict[str, Any]) -> Screen:
     screen: Screen = obj["screen"]
     screen.quiet, screen.verbose = bool(obj.get("quiet")), bool(obj.get("verbose"))
     return screen
+
+
+def _say(obj: dict[str, Any], said: str, **told: Any) -> None:
+    """Show what a command came to: a sentence or page for people, ``told`` as JSON for programs."""
+    document = {"ok": True, **told}
+    _screen(obj).result(document, lambda console: console.print(said, markup=False, highlight=False, soft_wrap=True))
 
 
 @contextmanager
