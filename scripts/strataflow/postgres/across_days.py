@@ -73,7 +73,7 @@ class Collection:
         return [
             offered(table, _schema(told["columns"]), told, told["key"], self.day, is_partitioned=False)
             for table, told in contracts.across_days(self.name).items()
-            if told["is_copied"]
+            if not told["excerpt_of"]
         ]
 
 

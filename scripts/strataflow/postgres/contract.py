@@ -7,6 +7,7 @@ refused, because a dashboard that breaks at night is worse than a day that is la
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,19 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Excerpt:
+    """A table of the history that has columns of another table, of the same days, and so is a view of that one.
+
+    Attributes:
+        columns: comment by name.
+    """
+
+    table: str
+    comment: str
+    columns: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Contract:
     """One table under one contract version.
 
@@ -44,6 +58,7 @@ class Contract:
         current: of a table that spans days, the condition for what readers see now
             (:mod:`~strataflow.postgres.across_days`); None for the tables of a day.
         may_be_empty: columns of the key that may be null.
+        excerpts: what else is shown of it.
     """
 
     table: str
@@ -56,6 +71,7 @@ class Contract:
     day: date
     current: str | None = None
     may_be_empty: tuple[str, ...] = ()
+    excerpts: tuple[Excerpt, ...] = ()
 
     @property
     def spans_days(self) -> bool:
@@ -78,6 +94,7 @@ class Contract:
             "day": str(self.day),
             "current": self.current,
             "may_be_empty": list(self.may_be_empty),
+            "excerpts": [[one.table, one.comment, list(one.columns.items())] for one in self.excerpts],
         }
 
     @classmethod
@@ -94,6 +111,7 @@ class Contract:
             day=date.fromisoformat(content["day"]),
             current=content.get("current"),
             may_be_empty=tuple(content.get("may_be_empty", ())),
+            excerpts=tuple(Excerpt(table, said, dict(named)) for table, said, named in content.get("excerpts", ())),
         )
 
 
@@ -128,6 +146,20 @@ def offered(
         current=told.get("current"),
         may_be_empty=tuple(told.get("may_be_empty", ())),
     )
+
+
+def excerpts(tables: Mapping[str, dict[str, Any]]) -> dict[str, tuple[Excerpt, ...]]:
+    """What else is shown of tables, by table.
+
+    Args:
+        tables: the contracts of tables that span days (:func:`strataflow.contracts.across_days`).
+    """
+    found: dict[str, tuple[Excerpt, ...]] = {}
+    for table, told in tables.items():
+        if source := told["excerpt_of"]:
+            columns = {name: in_both_languages(said) for name, said in told["columns"].items()}
+            found[source] = (*found.get(source, ()), Excerpt(table, in_both_languages(told), columns))
+    return found
 
 
 def merged(standing: Contract, offer: Contract) -> Contract:

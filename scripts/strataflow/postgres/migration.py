@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from strataflow import contracts
 from strataflow.export import literal, quoted
-from strataflow.postgres.contract import DAY_COLUMN, PART_COLUMN, Contract, merged
+from strataflow.postgres.contract import DAY_COLUMN, PART_COLUMN, Contract, excerpts, merged
 from strataflow.postgres.layout import READER, WRITER, Layout, view_name
 from strataflow.postgres.session import between_readers
 
@@ -28,6 +29,19 @@ class Standing:
 
     contract: Contract
     view: str
+
+
+@dataclass(frozen=True)
+class _Face:
+    """One name under which readers find a contract's rows, in both schemas: all its columns or an excerpt.
+
+    Attributes:
+        columns: comment by name, without those that reach a person.
+    """
+
+    view: str
+    comment: str
+    columns: dict[str, str]
 
 
 def prepare(session: Session, layout: Layout) -> None:
@@ -69,8 +83,9 @@ def bring_up(session: Session, layout: Layout, offers: Iterable[Contract]) -> di
         StepFailed: readers held a table for too long.
     """
     known = standing(session, layout)
-    wanted = {}
-    for offer in offers:
+    wanted, shown_of = {}, excerpts(contracts.across_days("history"))
+    for offered in offers:
+        offer = replace(offered, excerpts=shown_of.get(offered.table, ()))
         before = known.get((offer.table, offer.version))
         wanted[offer.table] = merged(before.contract, offer) if before else offer
     for table, contract in wanted.items():
@@ -91,8 +106,7 @@ def removal(layout: Layout, one: Standing) -> list[str]:
     """SQL that removes a contract's views and table."""
     table, version = one.contract.table, one.contract.version
     return [
-        f"drop view {layout.history_view(one.view)}",
-        f"drop view {layout.current_view(one.view)}",
+        *_without_views(layout, one),
         f"drop table {layout.stored(table, version)}",
         *(
             f"delete from {layout.note(note)} where table_name = {literal(table)} and contract_version = {version}"
@@ -109,14 +123,15 @@ def taking_the_plain_name(layout: Layout, in_force: Standing, holder: Standing |
         renames.insert(0, (holder, view_name(table, holder.contract.version)))
     statements = []
     for one, name in renames:
-        statements += [
-            f"alter view {layout.current_view(one.view)} rename to {quoted(name)}",
-            f"alter view {layout.history_view(one.view)} rename to {quoted(name)}",
-            (
-                f"update {layout.note('contracts')} set view_name = {literal(name)} "
-                f"where table_name = {literal(table)} and contract_version = {one.contract.version}"
-            ),
-        ]
+        for old, new in zip(_faces(one.contract, one.view), _faces(one.contract, name), strict=True):
+            statements += [
+                f"alter view {layout.current_view(old.view)} rename to {quoted(new.view)}",
+                f"alter view {layout.history_view(old.view)} rename to {quoted(new.view)}",
+            ]
+        statements.append(
+            f"update {layout.note('contracts')} set view_name = {literal(name)} "
+            f"where table_name = {literal(table)} and contract_version = {one.contract.version}"
+        )
     return statements
 
 
@@ -156,9 +171,10 @@ def _alter(session: Session, layout: Layout, before: Standing, contract: Contrac
     table = layout.stored(contract.table, contract.version)
     added = [name for name in contract.columns if name not in before.contract.columns]
     locking = [f"alter table {table} add column {_column(contract, name)}" for name in added]
-    if (before.contract.visible, before.contract.current) != (contract.visible, contract.current):
-        if contract.visible[: len(before.contract.visible)] != before.contract.visible:
-            locking += _without_views(layout, before.view)
+    old, new = (_shown(one, before.view) for one in (before.contract, contract))
+    if (old, before.contract.current) != (new, contract.current):
+        if any(new.get(view, [])[: len(columns)] != columns for view, columns in old.items()):
+            locking += _without_views(layout, before)
         locking += _views(layout, contract, before.view)
     if locking:
         between_readers(session, lambda: locking, SECONDS_TO_FIND_A_GAP)
@@ -176,7 +192,7 @@ def _hide(session: Session, layout: Layout, other: Standing, contact: set[str]) 
     hidden = replace(other.contract, columns=columns)
     if hidden.visible == other.contract.visible:
         return
-    statements = [*_without_views(layout, other.view), *_views(layout, hidden, other.view), _remember(layout, hidden)]
+    statements = [*_without_views(layout, other), *_views(layout, hidden, other.view), _remember(layout, hidden)]
     between_readers(session, lambda: statements, SECONDS_TO_FIND_A_GAP)
     session.run(*_comments(layout, hidden, other.view))
 
@@ -189,17 +205,40 @@ def _column(contract: Contract, name: str) -> str:
 
 
 def _views(layout: Layout, contract: Contract, view: str) -> list[str]:
-    """The two views of a contract, for readers to select from."""
-    columns = ", ".join(quoted(name) for name in contract.visible)
+    """The views of a contract, for readers to select from: two of each face, of the day they see and of all days."""
     stored = layout.stored(contract.table, contract.version)
-    current, history = layout.current_view(view), layout.history_view(view)
-    granted = f"grant select on {current}, {history} to {READER}"
-    if contract.spans_days:
-        return [
-            f"create or replace view {current} as select {columns} from {stored} where {_as_of(layout, contract)}",
-            f"create or replace view {history} as select {columns} from {stored}",
-            granted,
+    of_the_day, of_all_days = _conditions(layout, contract)
+    statements = []
+    for face in _faces(contract, view):
+        current, history = layout.current_view(face.view), layout.history_view(face.view)
+        statements += [
+            f"create or replace view {current} as select {_listed(face.columns)} from {stored} where {of_the_day}",
+            f"create or replace view {history} as select {_listed(face.columns)} from {stored} where {of_all_days}",
+            f"grant select on {current}, {history} to {READER}",
         ]
+    return statements
+
+
+def _faces(contract: Contract, view: str) -> list[_Face]:
+    """What a contract is shown as while its own views are called ``view``."""
+    visible = {name: contract.columns[name].comment for name in contract.visible}
+    faces = [_Face(view, contract.comment, visible)]
+    for excerpt in contract.excerpts:
+        name = excerpt.table if view == contract.table else view_name(excerpt.table, contract.version)
+        columns = {name: comment for name, comment in excerpt.columns.items() if name in visible}
+        faces.append(_Face(name, excerpt.comment, columns))
+    return faces
+
+
+def _shown(contract: Contract, view: str) -> dict[str, list[str]]:
+    """The columns of each face, by its name."""
+    return {face.view: list(face.columns) for face in _faces(contract, view)}
+
+
+def _conditions(layout: Layout, contract: Contract) -> tuple[str, str]:
+    """The conditions for the rows of the day that readers see, and for those of all days."""
+    if contract.spans_days:
+        return _as_of(layout, contract), "true"
     shown = (
         f"(select as_of_date from {layout.note('shown')} where table_name = {literal(contract.table)} "
         f"and contract_version = {contract.version})"
@@ -208,11 +247,7 @@ def _views(layout: Layout, contract: Contract, view: str) -> list[str]:
         f"(select as_of_date from {layout.note('contents')} where table_name = {literal(contract.table)} "
         f"and contract_version = {contract.version})"
     )
-    return [
-        f"create or replace view {current} as select {columns} from {stored} where {DAY_COLUMN} = {shown}",
-        f"create or replace view {history} as select {columns} from {stored} where {DAY_COLUMN} in {held}",
-        granted,
-    ]
+    return f"{DAY_COLUMN} = {shown}", f"{DAY_COLUMN} in {held}"
 
 
 def _as_of(layout: Layout, contract: Contract) -> str:
@@ -226,22 +261,27 @@ def _as_of(layout: Layout, contract: Contract) -> str:
     return contract.current.format(shown=shown, reached=reached, table=stored)
 
 
-def _without_views(layout: Layout, view: str) -> list[str]:
-    return [f"drop view {layout.history_view(view)}", f"drop view {layout.current_view(view)}"]
+def _without_views(layout: Layout, one: Standing) -> list[str]:
+    return [
+        f"drop view {place(face.view)}"
+        for face in _faces(one.contract, one.view)
+        for place in (layout.history_view, layout.current_view)
+    ]
 
 
 def _comments(layout: Layout, contract: Contract, view: str) -> list[str]:
-    relations = [
-        ("table", layout.stored(contract.table, contract.version), list(contract.columns)),
-        ("view", layout.current_view(view), contract.visible),
-        ("view", layout.history_view(view), contract.visible),
+    everything = {name: column.comment for name, column in contract.columns.items()}
+    relations = [("table", layout.stored(contract.table, contract.version), contract.comment, everything)]
+    relations += [
+        ("view", place(face.view), face.comment, face.columns)
+        for face in _faces(contract, view)
+        for place in (layout.current_view, layout.history_view)
     ]
     statements = []
-    for kind, relation, columns in relations:
-        statements.append(f"comment on {kind} {relation} is {literal(contract.comment)}")
+    for kind, relation, comment, columns in relations:
+        statements.append(f"comment on {kind} {relation} is {literal(comment)}")
         statements += [
-            f"comment on column {relation}.{quoted(name)} is {literal(contract.columns[name].comment)}"
-            for name in columns
+            f"comment on column {relation}.{quoted(name)} is {literal(said)}" for name, said in columns.items()
         ]
     return statements
 

@@ -51,12 +51,60 @@ where as_of_date = (select as_of_date from $store.pointer);
 comment on view $current.published_version is 'The version that readers see now. One row.
 读者当前看到的版本。一行。';
 
+comment on column $current.published_version.as_of_date is 'The day the version speaks of.
+该版本数据所截至的日期。';
+
+comment on column $current.published_version.version is 'Name of the version: its day and a digest of its content.
+版本名称：日期与内容摘要。';
+
+comment on column $current.published_version.known_at_date is 'Data received up to this day was counted.
+已计入截至该日收到的数据。';
+
+comment on column $current.published_version.shop is 'Name of the shop.
+店铺名称。';
+
+comment on column $current.published_version.rules_hash is 'Digest of the rules the version was made with.
+生成该版本所用规则的摘要。';
+
+comment on column $current.published_version.code_version is 'Version and digest of the code it was made with.
+生成该版本所用代码的版本与摘要。';
+
+comment on column $current.published_version.rows is 'Rows of all its tables together.
+其全部数据表的总行数。';
+
+comment on column $current.published_version.loaded_at is 'When it was copied into this database.
+复制到本数据库的时间。';
+
 create view $history.published_versions as
 select as_of_date, version, known_at_date, shop, rules_hash, code_version, rows, loaded_at
 from $store.versions;
 
 comment on view $history.published_versions is 'The version of each day that is kept. One row per day.
 保留的每一日的版本。每日一行。';
+
+comment on column $history.published_versions.as_of_date is 'The day the version speaks of.
+该版本数据所截至的日期。';
+
+comment on column $history.published_versions.version is 'Name of the version: its day and a digest of its content.
+版本名称：日期与内容摘要。';
+
+comment on column $history.published_versions.known_at_date is 'Data received up to this day was counted.
+已计入截至该日收到的数据。';
+
+comment on column $history.published_versions.shop is 'Name of the shop.
+店铺名称。';
+
+comment on column $history.published_versions.rules_hash is 'Digest of the rules the version was made with.
+生成该版本所用规则的摘要。';
+
+comment on column $history.published_versions.code_version is 'Version and digest of the code it was made with.
+生成该版本所用代码的版本与摘要。';
+
+comment on column $history.published_versions.rows is 'Rows of all its tables together.
+其全部数据表的总行数。';
+
+comment on column $history.published_versions.loaded_at is 'When it was copied into this database.
+复制到本数据库的时间。';
 
 grant usage on schema $current, $history to $reader;
 
