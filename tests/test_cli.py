@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -19,30 +20,13 @@ from filelock import FileLock
 from rich.cells import cell_len
 
 import strataflow
+from commands import call, environment
 from publishing import published_bytes
-from strataflow import cli, runlog
+from strataflow import cli, runlog, summary
 from strataflow.home import Home
 from strataflow.publish import read_manifest
 
-PACKAGE = Path(strataflow.__file__).parents[1]
 FIRST, EVE, DAY = "2023-01-01", "2023-01-29", "2023-01-30"
-
-
-def environment(**more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("STRATAFLOW_")}
-    return kept | {"PYTHONPATH": str(PACKAGE)} | more
-
-
-def call(*arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own, as a shell does."""
-    return subprocess.run(
-        [sys.executable, "-m", "strataflow.cli", *map(str, arguments)],
-        env=environment(**more),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
 
 
 def document(done: subprocess.CompletedProcess[str]) -> dict:
@@ -324,6 +308,12 @@ def test_the_summary_can_be_read_at_100_columns_and_its_commands_work(ran, home)
         assert done.returncode == 0, done.stderr
         assert "customer_id" in done.stdout
     assert str(home.published / "current" / "churn_risk.csv") in printed
+    assert ", 0 KB)" not in printed
+
+
+def test_a_share_is_rounded_once():
+    """505 of 2,469 are 20.4536%: rounded to 20.45% on the way they would read 20.4%."""
+    assert summary._percent(summary._share(505, 2469)) == "20.5%"
 
 
 def test_running_a_published_day_again_changes_nothing_and_says_so(home, shop):
@@ -368,8 +358,9 @@ def test_status_tells_where_the_home_stands(home, shop):
     assert state["published"]["days"] == 2
     assert state["next_day"]["day"] == "2023-01-31"
     assert {one["delivered"] for one in state["next_day"]["sources"]} == {False}
-    words = call("status", "--home", home.root)
-    assert "Last runs" in words.stdout
+    words = call("status", "--home", home.root, "--sources", shop).stdout
+    assert "Last runs" in words
+    assert re.search(r"Next day 2023-01-31\n  not delivered yet: \w+, \w+, \w+\n", words)
 
 
 def test_a_day_is_not_built_while_a_day_before_it_is_missing(home, shop):
@@ -411,7 +402,9 @@ def test_a_build_shows_what_an_edit_did_and_a_query_that_works(home, shop):
 @pytest.mark.parametrize("arguments", [("validate", "--gate", "built"), ("publish",)])
 def test_a_build_of_other_rules_is_neither_judged_nor_published(arguments, home, shop, tmp_path):
     for folder in ("dbt_project", "expectations"):
-        shutil.copytree(PACKAGE.parent / folder, tmp_path / folder, ignore=shutil.ignore_patterns("target", "logs"))
+        shutil.copytree(
+            Path(__file__).parents[1] / folder, tmp_path / folder, ignore=shutil.ignore_patterns("target", "logs")
+        )
     seed = tmp_path / "dbt_project" / "seeds" / "rfm_classes.csv"
     seed.write_text(seed.read_text(encoding="utf-8").replace("Champions", "Best friends"), encoding="utf-8")
     before = published_bytes(home)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from datetime import date
+from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import strataflow
 from strataflow import runlog, runs
 from strataflow.errors import InputError
 from strataflow.home import Home
+from strataflow.screen import WIDTH
 
 DAY = date(2017, 12, 31)
 
@@ -82,13 +84,33 @@ def test_a_home_without_runs_has_empty_tables(tmp_path):
     assert runs.latest(Home(tmp_path), 5) == []
 
 
+def printed(records: list[dict]) -> str:
+    console = Console(file=StringIO(), width=WIDTH)
+    runs.render(records, console)
+    return console.file.getvalue()
+
+
 def test_what_is_shown_names_rows_memory_gates_and_versions(home):
-    console = Console(file=StringIO(), width=200)
-    runs.render(runs.latest(home, 10), console)
-    shown = console.file.getvalue()
+    shown = printed(runs.latest(home, 10))
     for text in ("killed", "in build", "orders.csv is missing", "43 expectations, 1 only warn", "12", "2017-12-31-abc"):
         assert text in shown
-    assert f"duckdb {duckdb.__version__}" in shown
+    assert shown.count(f"duckdb {duckdb.__version__}") == 1
+
+
+def test_nothing_that_is_shown_is_cut_off_and_other_versions_are_told_from_where_they_ran(home):
+    records = runs.latest(home, 10)
+    records[0]["command"] = "ingest_interactions.check"
+    records[0]["steps"][1]["detail"]["version"] = "2017-12-31-90a2b9f8a28c"
+    records[1]["versions"] |= {"duckdb": "9.9.9"}
+    records[2]["versions"] |= {"duckdb": "9.9.9"}
+    lines = [line.strip() for line in printed(records).splitlines()]
+    assert "2017-12-31-90a2b9f8a28c" in lines
+    assert any(line.startswith("2017-12-31 #1  ingest_interactions.check  ") for line in lines)
+    assert [line for line in lines if "duckdb" in line] == [
+        f"made by strataflow {strataflow.__version__}, duckdb {duckdb.__version__}, dbt-core {version('dbt-core')}",
+        f"2017-12-31 #2 and later: strataflow {strataflow.__version__}, duckdb 9.9.9, dbt-core {version('dbt-core')}",
+    ]
+    assert max(map(len, lines)) <= WIDTH
 
 
 def test_the_command_tells_the_last_runs_and_writes_the_tables(home, tmp_path):

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,7 +108,8 @@ class Lineage:
         if self.client is None:
             return
         try:
-            self.client.emit(self._event(state, job, run_id, inputs, outputs, error))
+            with _quiet_tries():
+                self.client.emit(self._event(state, job, run_id, inputs, outputs, error))
         except Exception as fault:  # noqa: BLE001  whatever the client meets, the run goes on
             log.warning("no more OpenLineage events of this run, one could not be sent: %s", fault)
             self.client = None
@@ -136,3 +138,15 @@ class Lineage:
             inputs=[InputDataset(namespace=namespace, name=name) for name in inputs],
             outputs=[OutputDataset(namespace=namespace, name=name) for name in outputs],
         )
+
+
+@contextmanager
+def _quiet_tries() -> Iterator[None]:
+    """The client tries again and its library warns of each try; what comes of them is told once, by us."""
+    tries = logging.getLogger("urllib3.connectionpool")
+    before = tries.level
+    tries.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        tries.setLevel(before)

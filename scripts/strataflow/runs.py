@@ -67,27 +67,27 @@ def latest(home: Home, count: int, day: date | None = None) -> list[dict[str, An
 
 
 def render(records: list[dict[str, Any]], console: Console, title: str = "Runs") -> None:
-    """Print logs of runs for people: a line per run and a line per step."""
+    """Print logs of runs for people: a line per run and a line per step, then errors and what the runs were made by."""
     table = summary.table(title)
-    for column in ("day", "run", "what", "started (UTC)", "outcome"):
-        table.add_column(column)
+    for column in ("run", "what", "began (UTC)", "outcome"):
+        table.add_column(column, no_wrap=column != "what", overflow="fold")
     for column in ("seconds", "rows", "peak MB"):
-        table.add_column(column, justify="right")
-    table.add_column("")
+        table.add_column(column, justify="right", no_wrap=True)
     for record in records:
-        started = record["started_at"][:19].replace("T", " ")
-        said = record["error"]["what"] if record["error"] else _made_by(record)
-        table.add_row(
-            record["as_of"], str(record["run"]), record["command"], started, record["outcome"], _seconds(record),
-            "", "", said,
-        )  # fmt: skip
+        began = record["started_at"][5:16].replace("T", " ")
+        table.add_row(_called(record), record["command"], began, record["outcome"], _seconds(record))
         for step in record["steps"]:
             rows = "" if step["rows"] is None else f"{step['rows']:,}"
             peak = f"{step['peak_memory_bytes'] / 1e6:,.0f}" if step["peak_memory_bytes"] else ""
-            table.add_row("", "", f"  {step['name']}", "", step["outcome"], _seconds(step), rows, peak, _found(step))
+            table.add_row("", f"  {step['name']}", "", step["outcome"], _seconds(step), rows, peak)
+            if found := _found(step):
+                table.add_row("", f"    {found}")
         if record["step"]:
-            table.add_row("", "", f"  in {record['step']}")
+            table.add_row("", f"  in {record['step']}")
     console.print(table)
+    told = [f"{_called(record)}: {record['error']['what']}" for record in records if record["error"]]
+    for line in [*told, *_made_by(records)]:
+        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _logs(home: Home, since: float | None) -> list[Path]:
@@ -109,9 +109,19 @@ def _seconds(entry: dict[str, Any]) -> str:
     return f"{entry['seconds']:.1f}" if entry["seconds"] else ""
 
 
-def _made_by(record: dict[str, Any]) -> str:
-    wanted = ("strataflow", "duckdb", "dbt-core")
-    return ", ".join(f"{name} {record['versions'][name]}" for name in wanted if name in record["versions"])
+def _called(record: dict[str, Any]) -> str:
+    return f"{record['as_of']} #{record['run']}"
+
+
+def _made_by(records: list[dict[str, Any]]) -> list[str]:
+    """Which versions ran, a line for each change of them."""
+    wanted, lines, before = ("strataflow", "duckdb", "dbt-core"), [], ""
+    for record in records:
+        now = ", ".join(f"{name} {record['versions'][name]}" for name in wanted if name in record["versions"])
+        if now != before:
+            lines.append(f"{_called(record)} and later: {now}" if before else f"made by {now}")
+        before = now
+    return lines
 
 
 def _found(step: dict[str, Any]) -> str:

@@ -81,8 +81,7 @@ def render(state: dict[str, Any], console: Console) -> None:
     if not state["missing"]:
         console.print("  nothing")
     if state["next_day"]:
-        told = ", ".join(f"{one['source']} {_told(one['delivered'])}" for one in state["next_day"]["sources"])
-        console.print(f"\n[bold]Next day[/] {state['next_day']['day']}: {told}", highlight=False)
+        _print_next_day(state["next_day"], console)
 
 
 def _unfinished_erasure(home: Home) -> list[dict[str, str]]:
@@ -272,5 +271,11 @@ def _print_builds(builds: list[dict[str, Any]], console: Console) -> None:
     console.print(table)
 
 
-def _told(delivered: bool | None) -> str:
-    return {True: "delivered", False: "not delivered yet", None: "told by landing"}[delivered]
+def _print_next_day(next_day: dict[str, Any], console: Console) -> None:
+    """The sources by what can be said of their delivery."""
+    console.print(f"\n[bold]Next day[/] {next_day['day']}", highlight=False)
+    said = {True: "delivered", False: "not delivered yet", None: "no dated files; landing looks into them"}
+    for delivered, words in said.items():
+        names = [one["source"] for one in next_day["sources"] if one["delivered"] is delivered]
+        if names:
+            console.print(f"  {words}: {', '.join(names)}", highlight=False, soft_wrap=True)

@@ -285,7 +285,7 @@ def _files(manifest: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _share(part: Any, whole: Any) -> float | None:
-    return round(float(part) / float(whole), 4) if whole else None
+    return round(float(part) / float(whole), 6) if whole else None
 
 
 def print_landed(landed: dict[str, Any], console: Console) -> None:
@@ -375,7 +375,7 @@ def _print_files(summary: dict[str, Any], console: Console) -> None:
     console.print(f"\n[bold]Published[/] {summary['version']}  in {place}", highlight=False, soft_wrap=True)
     for entry in summary["files"]:
         console.print(
-            f"  {entry['path']}  ({_number(entry['rows'])} rows, {entry['bytes'] / 1024:,.0f} KB)",
+            f"  {entry['path']}  ({_number(entry['rows'])} rows, {_number(-(-entry['bytes'] // 1024))} KB)",
             highlight=False,
             soft_wrap=True,
         )
