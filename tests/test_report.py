@@ -245,10 +245,12 @@ def test_customers_at_risk_are_those_with_the_largest_expected_loss(busy):
         "where churn_probability >= 0.5",
     )
     losses = sorted(found, key=lambda row: (-round(Decimal(str(row[1])) * row[2], 2), row[0]))[: facts.AT_RISK_ROWS]
-    shown = read_page(page).tables["at_risk"][1:]
+    titles, *shown = read_page(page).tables["at_risk"]
     assert [row[0] for row in shown] == [row[0] for row in losses]
-    assert [row[4] for row in shown] == [row[3] for row in losses]
-    assert shown[0][7] == f"{Decimal(str(losses[0][1])) * losses[0][2]:,.2f}"
+    assert [row[titles.index("What to do")] for row in shown] == [row[3] for row in losses]
+    expected_loss = titles.index("Expected loss (EUR)")
+    assert shown[0][expected_loss] == f"{Decimal(str(losses[0][1])) * losses[0][2]:,.2f}"
+    assert expected_loss == 1  # what a phone shows without scrolling
 
 
 def test_tags_are_counted_and_unused_ones_are_shown(busy):
@@ -429,6 +431,15 @@ def test_the_page_is_one_small_file_that_refers_to_nothing_else(busy):
         *(f"#{key}" for key in section_keys(content)),
     }
     assert "default-src 'none'" in read_page(page).policy
+
+
+def test_the_cells_of_the_map_of_revenue_have_a_unit(busy):
+    """They are numbers without an axis of their own, so the title says it."""
+    (english, chinese) = re.search(
+        r'id="chart-score_revenue" data-title-en="(.*?)" data-title-zh="(.*?)"', busy[2].read_text(encoding="utf-8")
+    ).groups()
+    assert "(EUR)" in english
+    assert "（EUR）" in chinese
 
 
 def section_keys(content: str) -> list[str]:
@@ -817,7 +828,7 @@ def test_the_language_switches_without_a_reload(chromium, busy):
         back = page.run(f"[document.title, document.documentElement.lang, {axis}]")
         assert page.run("window.stayed") is True
     assert english == back == ["Corner shop: customer report", "en", "Revenue (EUR)"]
-    assert chinese == ["Corner shop：顾客分层日报", "zh-Hans", "收入（EUR）"]
+    assert chinese == ["Corner shop：客户分层日报", "zh-Hans", "收入（EUR）"]
     assert page.complaints == []
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from strataflow.report import charts, facts, history
 from strataflow.report.blocks import Cell, Figure, Figures, Note, Part, Section, Table
 from strataflow.report.facts import Headline, Row
-from strataflow.report.sections.subject import Overview, Subject, beside, customers_in, kind_of, section
+from strataflow.report.sections.subject import Overview, Subject, beside, customers_in, figure, kind_of, section
 from strataflow.report.words import (
     NOTHING,
     Both,
@@ -156,12 +156,17 @@ def scores(subject: Subject, overview: Overview) -> Section:
         if best
         else None
     )
-    figures = beside(
-        subject,
-        ("score_customers", rows, charts.score_map("customers", charts.COUNT, highest), "score_note"),
-        ("score_revenue", rows, charts.score_map("revenue_per_customer", charts.MONEY, highest), "score_revenue_note"),
-    )
-    return section("scores", lead, [figures, _cutoff_table(subject, cutoffs)])
+    customers = charts.score_map("customers", charts.COUNT, highest)
+    revenue = charts.score_map("revenue_per_customer", charts.MONEY, highest)
+    figures = [
+        figure(subject, "score_customers", rows, customers, "score_note"),
+        Figure(
+            subject.chart("score_revenue", rows, revenue),
+            say("charts.score_revenue", currency=subject.currency),
+            say("charts.score_revenue_note"),
+        ),
+    ]
+    return section("scores", lead, [Figures(figures, across=2), _cutoff_table(subject, cutoffs)])
 
 
 def _cutoff_table(subject: Subject, cutoffs: dict[str, Row]) -> Table:

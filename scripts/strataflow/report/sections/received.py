@@ -37,13 +37,13 @@ def quality(subject: Subject, sources: list[landings.SourceHistory]) -> Section:
     )
     rows = [
         [
-            each.source, each.table, _code_counts(each), count(len(each.deliveries)), count(each.rows_landed),
-            count(each.rows_quarantined),
+            each.source, count(each.rows_landed), count(each.rows_quarantined),
             percent(share(each.rows_quarantined, each.rows_landed + each.rows_quarantined)),
+            count(len(each.deliveries)), each.table, _code_counts(each),
         ]
         for each in sources
     ]  # fmt: skip
-    columns = subject.columns("source feeds reasons", "days landed refused refused_share")
+    columns = subject.columns("source", "landed refused refused_share days", "feeds reasons")
     table = Table("sources", say("tables.sources"), columns, rows)
     return section("quality", lead, [Figures([calendar]), *_refused(subject, sources), table, *_gates(subject)])
 
@@ -155,14 +155,14 @@ def freshness(subject: Subject, sources: list[landings.SourceHistory]) -> Sectio
     rows = [
         [
             each.source,
-            short_day(each.last_landing),
             _behind((known_at - each.last_landing).days),
+            short_day(each.last_landing),
             short_day(each.last_rows.day if each.last_rows else None),
             count(each.last_rows.rows_landed if each.last_rows else None),
         ]
         for each in sources
     ]
-    columns = [*subject.columns("source last_day state last_rows", "rows")]
+    columns = subject.columns("source state last_day last_rows", "rows")
     events = facts.last_events(subject.connection)
     seen = say(
         "words.last_order_seen", order=day(events["last_order_date"]), activity=day(events["last_activity_date"])

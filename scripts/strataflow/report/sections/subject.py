@@ -44,12 +44,16 @@ class Subject:
         """A column with its title from the texts."""
         return Column(say(f"columns.{key}", currency=self.currency), kind)
 
-    def columns(self, text: str, numbers: str) -> list[Column]:
-        """Columns of text, then of numbers, by their keys, each of the kind that its text needs."""
+    def columns(self, text: str, numbers: str, more: str = "") -> list[Column]:
+        """Columns of text, of numbers, and of more text, by their keys, each of the kind that its text needs.
+
+        What a phone shows without scrolling comes first.
+        """
         short, wide = {"last_order", "last_day", "last_rows"}, {"why", "action", "meaning", "reasons"}
-        kinds = {**dict.fromkeys(short, "short"), **dict.fromkeys(wide, "wide")}
-        listed = [(key, kinds.get(key, "text")) for key in text.split()] + [(key, "number") for key in numbers.split()]
-        return [self.column(key, kind) for key, kind in listed]
+        kinds = {**dict.fromkeys(short, "short"), **dict.fromkeys(wide, "wide")} | dict.fromkeys(
+            numbers.split(), "number"
+        )
+        return [self.column(key, kinds.get(key, "text")) for key in f"{text} {numbers} {more}".split()]
 
 
 @dataclass(frozen=True)

@@ -132,15 +132,15 @@ def _at_risk(subject: Subject) -> list[Part]:
     rows = [
         [
             row["customer_id"],
+            loss[place],
+            percent(row["churn_probability"]),
+            revenue[place],
             Both(row["name_en"] or row["rfm_class"], row["name_zh"] or row["rfm_class"]),
             short_day(row["last_order_date"]),
             reasons(row["reasons"]),
             Both(row["suggested_action"] or NOTHING, row["suggested_action_zh"] or row["suggested_action"] or NOTHING),
-            percent(row["churn_probability"]),
-            revenue[place],
-            loss[place],
         ]
         for place, row in enumerate(found)
     ]
-    columns = subject.columns("customer class last_order why action", "probability monetary loss")
+    columns = subject.columns("customer", "loss probability monetary", "class last_order why action")
     return [Table("at_risk", say("tables.at_risk"), columns, rows, say("tables.at_risk_note"))]
