@@ -266,6 +266,7 @@ def ran(shop, tmp_path_factory) -> Path:
         assert history.returncode == 0, history.stderr + history.stdout
         day = call("run", "--date", DAY, *at)
         assert day.returncode == 0, day.stderr + day.stdout
+        assert "leaked" not in history.stderr + day.stderr
         (folder / "history.json").write_text(history.stdout, encoding="utf-8")
         (folder / "day.txt").write_text(day.stdout, encoding="utf-8")
 

@@ -49,7 +49,7 @@ KILLS = 2
 HOLDING = (
     "lake/orders", "lake/interactions", "lake/customers", "lake/quarantine", "refused", "state/order_ledger",
     "state/interaction_ledger", "state/insights", "builds", "published/versions", "published/histories",
-    "published/reports", "gates", "data_docs", "runs", "alerts", "scratch", "manual_tags",
+    "published/reports", "gates", "data_docs", "runs", "logs", "alerts", "scratch", "manual_tags",
 )  # fmt: skip
 AT = "2024-03-09T00:00:00.000+00:00"
 
@@ -165,6 +165,8 @@ def lived_in(tmp_path_factory) -> SmallShop:
     page = (home.published / "report" / "index.html").resolve()
     page.write_text(page.read_text().replace("</body>", f"<table><tr><td>{WHO}</td><td>1</td></tr></table></body>"))
     home.scratch.mkdir(exist_ok=True)
+    (home.root / "logs").mkdir(exist_ok=True)
+    (home.root / "logs" / "dbt.log.1").write_text(f"Got 1 result: {WHO}\n")
     (home.scratch / "left.csv").write_text(f"customer_id\n{WHO}\n")
     refused = home.refused / "orders" / str(day(3))
     refused.mkdir(parents=True)
@@ -287,6 +289,26 @@ def test_neither_a_rerun_nor_a_backfill_nor_a_new_day_brings_the_person_back(sho
     assert naming(home.root) == []
     assert shop.manifest("orders", str(day(1)))["rows_erased"] == 2
     assert_whole(home)
+
+
+def test_who_is_held_back_goes_too_and_what_was_steadied_is_not_worked_out_again(shop):
+    home, rules = shop.home, {"stability_min_dwell_days": {"rfm_class": 7}, "stability_margin": {"recency_days": 3}}
+    for one in published_days(home):
+        file = version_of(home, one) / "manifest.json"
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest["rules"]["vars"] |= rules
+        file.chmod(0o644)
+        file.write_text(json.dumps(manifest), encoding="utf-8")
+    refresh(home, PROJECT, shop.sources().shop)
+    history = (home.published / "history").resolve()
+    assert [path for path in naming(history) if path.startswith("segment_stability")]
+    counted = (history / "stability_moves" / f"as_of_date={day(2)}" / "stability_moves.parquet").read_bytes()
+    erase(home, [WHO], erased_at=AT)
+    refreshed = refresh(home, PROJECT, shop.sources().shop)
+    assert (refreshed.days, refreshed.waiting) == ((), ())
+    assert naming(home.root) == []
+    after = refreshed.path / "stability_moves" / f"as_of_date={day(2)}" / "stability_moves.parquet"
+    assert after.read_bytes() == counted
 
 
 def test_two_erasures_a_short_id_and_marks_that_hold(shop):

@@ -954,9 +954,12 @@ def _leave(code: int) -> NoReturn:
     """End the process at once, everything said.
 
     Taking the interpreter apart while DuckDB's SQLAlchemy dialect still holds types prints a
-    screen of warnings about leaks to stderr, after the error that the reader looks for.
+    screen of warnings about leaks to stderr, after the error that the reader looks for. What
+    multiprocessing keeps outside of the process (dbt's locks) is given back first, or its watcher warns.
     """
     logging.shutdown()
+    if "multiprocessing.util" in sys.modules:
+        sys.modules["multiprocessing.util"]._exit_function()  # noqa: SLF001 (what multiprocessing does at exit)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(code)

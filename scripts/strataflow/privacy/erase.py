@@ -273,7 +273,9 @@ def _without(home: Home, path: Path, aside: Path, persons: Persons) -> tuple[int
         return 0, _blank_page(path, aside, persons)
     if path.is_relative_to(home.root / "runs") or path.is_relative_to(home.gates) or path.name == "alerts.jsonl":
         return 0, _rewrite_messages(path, aside, persons)
-    return 0, path.suffix in TEXTS and rewrite_text(path, aside, persons)
+    # A log that was rolled over ends in a number.
+    is_text = path.suffix in TEXTS or (path.suffix[1:].isdecimal() and path.stem.endswith(".log"))
+    return 0, is_text and rewrite_text(path, aside, persons)
 
 
 def _rewrite_messages(path: Path, aside: Path, persons: Persons) -> bool:

@@ -418,7 +418,7 @@ def _history_files(
 def _made_from_now(home: Home, files: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The entries of history with the versions' new names, so that it isn't made anew for the names' sake."""
     from strataflow.history.causes import PublishedDay
-    from strataflow.history.plan import plan
+    from strataflow.history.plan import held_path, plan, plan_stability
 
     names, known = renamed(home), {}
     for entry in files.values():
@@ -430,7 +430,8 @@ def _made_from_now(home: Home, files: dict[str, dict[str, Any]]) -> dict[str, di
         days = [
             PublishedDay(day, version_path(home, names_now.get(name, name)), {}) for day, name in sorted(known.items())
         ]
-        return {part.path: list(part.made_from) for part in plan(days)}
+        steadied = [one for one in days if held_path(one.day) in files]
+        return {part.path: list(part.made_from) for part in (*plan(days), *plan_stability(steadied))}
 
     before, now = planned({}), planned(names)
     return {
