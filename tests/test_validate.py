@@ -550,6 +550,13 @@ LANDED_SPOILED = {
     "interactions_are_fresh": land("clicks", interaction_date=f"date '{DAY}' - 8"),
     "customers_are_unique_within_a_source_and_day": land("crm", customer_id="'c' || n // 2"),
     "customers_are_not_registered_tomorrow": land("crm", registered_at=f"timestamp '{DAY}' + interval 3 day"),
+    "customers_types_are_2b_or_2c": land("crm", customer_type="case n when 3 then 'company' when 4 then ' 2b' end"),
+    "customers_hold_until_a_day": land(
+        "crm",
+        attributes="""case n
+            when 3 then '{"membership_until": "31.12.2026"}' when 4 then '{"package_until": "2026-12-31T00:00"}'
+            when 5 then '{"package_until": ""}' when 6 then '{"age": "31.12.2026"}' when 7 then 'no JSON' end""",
+    ),
     "products_are_unique_within_a_source_and_day": land("range", product_id="'p' || n // 2"),
     "products_prices_are_not_negative": land("range", unit_price="case when n = 3 then -2.5 else 2.5 end"),
     "manual_tags_have_a_business_date": land("notes", tagged_date=f"case when n <> 3 then date '{DAY}' end"),
