@@ -14,6 +14,7 @@ import duckdb
 import pytest
 from rich.console import Console
 
+from chromium import browser
 from publishing import pass_gate, published_bytes
 from strataflow.build import build
 from strataflow.cli import main
@@ -237,6 +238,24 @@ def test_the_terminal_tells_cutoffs_columns_and_tables_that_one_side_lacks():
     assert "behaviour_cluster: a table on one side only" in said
     assert all(f"mover{n} " in said for n in range(1, 21))
     assert "low → not a customer" in said
+
+
+@pytest.mark.browser
+def test_on_a_phone_words_are_not_squeezed_until_they_stand_upright(tmp_path):
+    told = {
+        "against": {"version": "2024-03-01-aaaaaaaaaaaa", "as_of": "2024-03-01"}, "shop": "corner", "currency": "EUR",
+        "customers": {"before": 25, "after": 25}, "would_move": 0, "would_move_revenue": "0.00", "is_same": False,
+        "data_changed": False, "rules": {"same": {"code": True}, "files": [], "vars": []}, "cutoffs": [], "moves": {},
+        "largest_movers": [], "tables": [], "tables_of_one_side": [],
+        "names": {"tag_id": {"coupon_indifferent_for_years": ["Coupon indifferent", "优惠不敏感"]}},
+        "tags": [{"tag_id": "coupon_indifferent_for_years", "gained": 12345, "lost": 12345, "changed": 12345}],
+    }  # fmt: skip
+    target = write_page(told, tmp_path / "preview.html")
+    with browser(tmp_path / "profile") as opened, opened.page(target, width=390, phone=True) as seen:
+        seen.run("document.getElementById('zh').click()")
+        assert seen.run("document.querySelector('tbody td').getBoundingClientRect().height") < 70
+        assert seen.run("document.documentElement.scrollWidth") == 390
+        assert seen.complaints == []
 
 
 class Outline(HTMLParser):

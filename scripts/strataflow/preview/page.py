@@ -35,6 +35,9 @@ tbody tr:last-child > * { border-bottom: 0; }
 thead th { color: var(--muted); font-weight: 500; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .bar { display: block; height: 6px; border-radius: 3px; background: var(--blue); min-width: 1px; }
+/* On a phone a table is scrolled, rather than squeezed until words stand upright. */
+td:first-child, th:first-child { min-width: 5.5em; }
+td:last-child:not(.number, .drawn) { min-width: 13em; }
 td.drawn { width: 22%; min-width: 70px; vertical-align: middle; }
 .switch { float: right; }
 .switch label { margin-left: 10px; cursor: pointer; }
