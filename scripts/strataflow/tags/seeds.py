@@ -177,7 +177,8 @@ def _longest_window(project: Project) -> int | None:
     if not (project.dbt / "dbt_project.yml").is_file():
         return None
     rules = variables(project)
-    return max(rules["engagement_window_days"], rules["rfm_window_days"])
+    days = [rules.get(name) for name in ("engagement_window_days", "rfm_window_days")]
+    return max((given for given in days if isinstance(given, int)), default=None)
 
 
 def _seed(project: Project, path: Path) -> list[SeedRow]:
