@@ -959,7 +959,7 @@ def _leave(code: int) -> NoReturn:
     """
     logging.shutdown()
     if "multiprocessing.util" in sys.modules:
-        sys.modules["multiprocessing.util"]._exit_function()  # noqa: SLF001 (what multiprocessing does at exit)
+        sys.modules["multiprocessing.util"]._exit_function()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(code)
