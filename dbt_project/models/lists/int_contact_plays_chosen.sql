@@ -6,7 +6,7 @@
 
 with
 
-segments as (
+segments as {{ not_copied() }} (
 
     select * from {{ ref('customer_segments') }}
 

@@ -13,7 +13,7 @@ segments as (
 
 ),
 
-tags as (
+tags as {{ not_copied() }} (
 
     select * from {{ ref('customer_tags') }}
 

@@ -6,7 +6,7 @@
 
 with
 
-customers as (
+customers as {{ not_copied() }} (
 
     select * from {{ ref('int_customer_attributes') }}
 
@@ -18,20 +18,28 @@ rules as (
 
 ),
 
-keys as (
+attributes as (
 
-    select distinct attribute from rules
-    where attribute not in ('{{ columns | join("', '") }}')
+    select distinct
+        attribute,
+        attribute in ('{{ columns | join("', '") }}') as is_column
+    from rules
 
 ),
 
 in_columns as (
 
-    {% for column in columns %}
-    select customer_id, '{{ column }}' as attribute, {{ column }} as attribute_value from customers
-    where {{ column }} is not null
-    {{ 'union all' if not loop.last }}
-    {% endfor %}
+    select
+        customers.customer_id,
+        attributes.attribute,
+        case attributes.attribute
+            {% for column in columns %}
+            when '{{ column }}' then customers.{{ column }}
+            {% endfor %}
+        end as attribute_value
+    from customers
+    cross join attributes
+    where attributes.is_column
 
 ),
 
@@ -39,17 +47,18 @@ in_json as (
 
     select
         customers.customer_id,
-        keys.attribute,
-        {{ json_text('customers.attributes', 'keys.attribute') }} as attribute_value
+        attributes.attribute,
+        {{ json_text('customers.attributes', 'attributes.attribute') }} as attribute_value
     from customers
-    cross join keys
+    cross join attributes
     where customers.attributes is not null
+        and not attributes.is_column
 
 ),
 
 said as (
 
-    select * from in_columns
+    select * from in_columns where attribute_value is not null
     union all
     select * from in_json where nullif(trim(attribute_value), '') is not null
 

@@ -26,20 +26,39 @@ dictionary as (
 
 ),
 
-tags as (
+kinds as (
 
-    {% for column in columns %}
+    select distinct agrees_with from dictionary
+
+),
+
+---------- column by column of the same customers: their ids, next to each other, are stored in half the time
+said as (
+
     select
         segments.customer_id,
+        kinds.agrees_with,
+        case kinds.agrees_with
+            {% for column in columns %}
+            when '{{ column }}' then segments.{{ column }}
+            {% endfor %}
+        end as agrees_value
+    from segments
+    cross join kinds
+
+),
+
+tags as (
+
+    select
+        said.customer_id,
         dictionary.tag_id,
         cast(null as {{ dbt.type_string() }}) as tag_value,
         dictionary.evidence
-    from segments
+    from said
     inner join dictionary
-        on segments.{{ column }} = dictionary.agrees_value
-            and dictionary.agrees_with = '{{ column }}'
-    {{ 'union all' if not loop.last }}
-    {% endfor %}
+        on said.agrees_with = dictionary.agrees_with
+            and said.agrees_value = dictionary.agrees_value
 
 )
 
