@@ -1,3 +1,6 @@
+{# A view: see int_customer_tags_automatic. #}
+{{ config(materialized='table' if target.type == 'spark' else 'view') }}
+
 with
 
 automatic as (

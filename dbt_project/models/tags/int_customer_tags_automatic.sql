@@ -1,8 +1,9 @@
 {#
-  All that the data says, whatever staff said. Where there are manual tags it is read twice, to weigh them
-  and to write what is in force, and therefore kept; a shop without them writes it once, as customer_tags.
+  All that the data says, whatever staff said. Tags are by far the most rows of a build and are written once:
+  here, and customer_tags is a view that takes what is in force from it. On Spark, whose views don't outlive the
+  session, customer_tags is the table; this one is kept beside it where manual tags make it read twice.
 #}
-{{ config(materialized='table' if has_manual_tags() else 'view') }}
+{{ config(materialized='view' if target.type == 'spark' and not has_manual_tags() else 'table') }}
 
 {% set tag_models = [
     'int_customer_tags_from_segments',
