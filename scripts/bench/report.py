@@ -192,8 +192,16 @@ def _database(results: dict[str, Any]) -> str:
         f"## PostgreSQL\n\nA database on the same machine follows the one more day, {took['rows']:,} rows: "
         f"{client['seconds']:.1f} s; CPU seconds of the server {took['server_cpu_seconds']:.1f}, of the client "
         f"{client['cpu_seconds']:.1f}; the client held at most {client['peak_memory_bytes'] / MIB:,.0f} MiB. "
+        + (_replaced(took["replaced"]) if "replaced" in took else "")
         + (f"All of its history, the first time: {took['history']['seconds']:.1f} s. " if "history" in took else "")
         + f"Once more, with nothing to do: {took['again']['seconds']:.1f} s."
+    )
+
+
+def _replaced(took: dict[str, Any]) -> str:
+    return (
+        f"The same day as another version, which takes its place: {took['client']['seconds']:.1f} s, "
+        f"{took['server_cpu_seconds']:.1f} and {took['client']['cpu_seconds']:.1f} CPU seconds. "
     )
 
 

@@ -98,6 +98,9 @@ TARGETS = (
         lambda r: r["day"]["layers"][TAGS] / r["day"]["steps"]["build"]["seconds"], 0.25, "×", ("L",),
     ),
     Target("a day into PostgreSQL", lambda r: r["postgres"]["client"]["seconds"], 60, "s", ("L",)),
+    Target(
+        "a day replaced in PostgreSQL", lambda r: r["postgres"]["replaced"]["client"]["seconds"], 60, "s", ("L",)
+    ),
     Target("one more day as one command", lambda r: r["overhead"]["command line"]["seconds"], 20, "s", ("S",)),
     Target(
         "one more day in a running Airflow, trigger to published",

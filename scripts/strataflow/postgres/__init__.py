@@ -1,8 +1,8 @@
 """Published versions in PostgreSQL, for BI tools that want a server.
 
 The home stays the truth; the database follows it. What readers are led to there is decided by rows, not by the
-definitions of views: one transaction copies a day and moves the rows that say which day is current, so whoever
-queries sees all of a day or nothing of it, and never waits for the writer.
+definitions of views: a day is copied where no view shows it, and one transaction moves the rows that say which copy
+and which day count, so whoever queries sees all of a day or nothing of it, and never waits for the writer.
 
 :mod:`~strataflow.postgres.session` talks to the server, :mod:`~strataflow.postgres.layout` says what lies where,
 :mod:`~strataflow.postgres.contract` what a change of a table means, :mod:`~strataflow.postgres.migration` carries it

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 DAY_COLUMN = "as_of_date"
-# Of a table that spans days: the file a row came in; no view shows it.
+# What a row came in: of a table of days, the copy of the day; of one that spans days, the file. No view shows it.
 PART_COLUMN = "part"
 DAY_SAID = "The day the row speaks of.\n本行数据所截至的日期。"
 
@@ -53,7 +53,7 @@ class Contract:
     Attributes:
         key: columns that name a row of a day.
         columns: in the order of the table in the database.
-        is_partitioned: whether each day is a partition; the small tables that explain keys are not.
+        is_partitioned: whether each copy of a day is a partition; the small tables that explain keys are not.
         day: the newest day that described the table so.
         current: of a table that spans days, the condition for what readers see now
             (:mod:`~strataflow.postgres.across_days`); None for the tables of a day.

@@ -22,7 +22,8 @@ from strataflow.errors import Busy, StepFailed, UsageError
 from strataflow.export import literal, quoted
 from strataflow.marks import Marks
 from strataflow.postgres import across_days, load, migration
-from strataflow.postgres.layout import DEFAULT_SCHEMA, SCHEMA_SETTING, WRITER, Layout
+from strataflow.postgres.contract import DAY_COLUMN
+from strataflow.postgres.layout import DEFAULT_SCHEMA, SCHEMA_SETTING, WRITER, Layout, part_of
 from strataflow.postgres.session import Locked, NotStorable, Session, between_readers, connected
 from strataflow.publish import current_version, day_of, published_days, version_of
 
@@ -40,6 +41,7 @@ KEEP_SETTING = "STRATAFLOW_POSTGRES_KEEP_DAYS"
 DEPRECATION_DAYS = 90
 SECONDS_FOR_THE_OTHER_WRITER = 60
 SECONDS_TO_DETACH = 5
+ELDERS = "transactions that began before are open and may read them"
 CUSTOMER_COLUMN = "customer_id"
 IDS_AT_ONCE = 5_000
 
@@ -153,13 +155,16 @@ def forget(dsn: str, customers: Iterable[str], *, layout: Layout | None = None) 
             for one in migration.standing(session, where).values()
             if CUSTOMER_COLUMN in one.contract.columns
         ]
+        cut_off = load.cut_off(session, where, CUSTOMER_COLUMN)
         for start in range(0, len(ids), IDS_AT_ONCE):
             some = ", ".join(literal(one) for one in ids[start : start + IDS_AT_ONCE])
+            theirs = f"{CUSTOMER_COLUMN} in ({some})"
             for one in tables:
-                theirs = f"{CUSTOMER_COLUMN} in ({some})"
                 if one.spans_days:
                     across_days.mark_changed(session, where, one, theirs)
                 removed += session.run(f"delete from {where.stored(one.table, one.version)} where {theirs}")
+            for name in cut_off:
+                removed += session.run(f"delete from {quoted(where.store)}.{quoted(name)} where {theirs}")
         session.commit()
     return removed
 
@@ -203,6 +208,9 @@ class _Following:
             *earlier, last = to_load
         else:
             earlier, last = to_load, None
+        if to_load:
+            # What was left by calls that failed would add up.
+            self._drop_partitions()
         rows = sum(self._load(version) for version in earlier)
         changed = bool(to_load or change)
         if last:
@@ -265,21 +273,22 @@ class _Following:
         return day_of(self.current) - timedelta(days=self.keep_days) if self.keep_days else date.min
 
     def _load(self, version: Path, change: _Change | None = None) -> int:
-        """Copy one version in one transaction; if it is the current one, readers see it with that."""
+        """Copy one version and let readers see it, all of it at once; if it is the current one, with what changes."""
         day = load.Day.of(version)
         return _storing(lambda is_cleaned: self._load_day(replace(day, is_cleaned=is_cleaned), change))
 
     def _load_day(self, day: load.Day, change: _Change | None) -> int:
         contracts = migration.bring_up(self.session, self.layout, day.offers)
-        readers = load.attach(self.session, self.layout, day.date, contracts.values())
+        copy, readers = load.copy_beside(self.session, self.layout, day, contracts, self.dsn)
         changed = 0
-        with self._whole(), load.copied(self.session, self.layout, day, contracts, self.dsn) as rows:
+        with self._whole():
             load.wait_for(self.session, self.layout, readers)
-            load.note(self.session, self.layout, day, contracts, rows)
+            copy.rows.update(load.copy_small(self.session, self.layout, day, contracts))
+            load.note(self.session, self.layout, day, contracts, copy)
             if change is not None:
                 changed = self._apply(change, is_cleaned=day.is_cleaned)
         self.session.commit()
-        return sum(rows.values()) + changed
+        return sum(copy.rows.values()) + changed
 
     def _change_and_point(self, change: _Change, *, is_cleaned: bool) -> int:
         with self._whole():
@@ -346,13 +355,13 @@ class _Following:
         return statements
 
     def _remove(self, days: Sequence[date]) -> None:
-        """Take days out of what readers see; their empty partitions go afterwards."""
+        """Take days out of what readers see; their partitions go afterwards."""
         for day in days:
-            held = self.session.rows(
+            small = self.session.rows(
                 f"select table_name, contract_version from {self.layout.note('contents')} "
-                f"where as_of_date = {literal(day)}"
+                f"where as_of_date = {literal(day)} and part is null"
             )
-            for table, version in held:
+            for table, version in small:
                 stored = self.layout.stored(table, version)
                 self.session.run(f"delete from {stored} where as_of_date = {literal(day)}")
             for note in ("contents", "versions"):
@@ -381,14 +390,17 @@ class _Following:
         return dropped, notes
 
     def _drop_partitions(self) -> list[str]:
-        """Remove partitions of days the database no longer holds, letting queries that use them end."""
-        kept = {f"{day:%Y%m%d}" for day in self._versions()}
+        """Remove copies that no view shows (any more), letting those who may still read them come to their end."""
+        found = self.session.rows(f"select distinct part from {self.layout.note('contents')} where part is not null")
+        kept = {part for (part,) in found}
         attached = load.partitions(self.session, self.layout).items()
-        self.session.commit()
-        left = [(name, *rest) for name, rest in sorted(attached) if name[-8:] not in kept]
+        left = [(name, *rest) for name, rest in sorted(attached) if part_of(name) not in kept]
         loose = self._loose(kept)
+        self.session.commit()
         if not left and not loose:
             return []
+        if not load.wait_for_elders(self.session):
+            return [f"partitions that are no longer shown stay until the next publish: {ELDERS}"]
         store, notes = quoted(self.layout.store), []
         alone = Session(self.dsn, autocommit=True)
         try:
@@ -399,19 +411,16 @@ class _Following:
                 alone.run(f"drop table {store}.{quoted(name)}")
             alone.run(*(f"drop table {store}.{quoted(name)}" for name in loose))
         except Locked as busy:
-            notes.append(f"partitions of removed days stay until the next publish: {busy}")
+            notes.append(f"partitions that are no longer shown stay until the next publish: {busy}")
         finally:
             alone.close()
         return notes
 
-    def _loose(self, kept: set[str]) -> list[str]:
+    def _loose(self, kept: set[int]) -> list[str]:
         """Former partitions that a killed process detached and did not drop."""
-        found = self.session.rows(
-            "select relname::text from pg_class where relkind = 'r' and not relispartition "
-            f"and relnamespace = {literal(self.layout.store)}::regnamespace and relname ~ '_v[0-9]+_[0-9]{{8}}$'"
-        )
-        self.session.commit()
-        return [name for (name,) in found if name[-8:] not in kept]
+        attached = load.partitions(self.session, self.layout)
+        cut_off = load.cut_off(self.session, self.layout, DAY_COLUMN)
+        return [name for name in cut_off if name not in attached and part_of(name) not in kept]
 
 
 def keep_days_setting() -> int | None:

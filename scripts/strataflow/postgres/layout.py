@@ -3,7 +3,7 @@
 ==========================  =============================================================================
 ``strataflow``              views of what readers see now, one per table, and ``published_version``
 ``strataflow_history``      views of all days that are kept, one per table, and ``published_versions``
-``strataflow_store``        the tables below the views, partitioned by day, and the writer's own notes
+``strataflow_store``        the tables below the views, a partition per copy of a day, and the writer's notes
 ==========================  =============================================================================
 
 ``strataflow_writer`` owns it all. ``strataflow_reader`` may select from the views and has no access to the store, so
@@ -49,9 +49,9 @@ class Layout:
         """The table that holds all days of ``table`` under a contract, as SQL."""
         return f"{quoted(self.store)}.{quoted(stored_name(table, contract_version))}"
 
-    def partition(self, table: str, contract_version: int, day: date) -> str:
-        """Its partition of one day, as SQL."""
-        return f"{quoted(self.store)}.{quoted(partition_name(table, contract_version, day))}"
+    def partition(self, table: str, contract_version: int, day: date, part: int) -> str:
+        """Its partition of one copy of a day, as SQL."""
+        return f"{quoted(self.store)}.{quoted(partition_name(table, contract_version, day, part))}"
 
     def current_view(self, name: str) -> str:
         """A view of what readers see now, as SQL."""
@@ -89,12 +89,17 @@ class Layout:
 
 def stored_name(table: str, contract_version: int) -> str:
     """Name of the table that holds ``table`` under a contract."""
-    return _fitting(f"{table}_v{contract_version}", room=len("_20171231"))
+    return _fitting(f"{table}_v{contract_version}", room=len("_20171231_2147483647"))
 
 
-def partition_name(table: str, contract_version: int, day: date) -> str:
-    """Name of the partition of one day."""
-    return f"{stored_name(table, contract_version)}_{day:%Y%m%d}"
+def partition_name(table: str, contract_version: int, day: date, part: int) -> str:
+    """Name of the partition of one copy of a day; :func:`part_of` reads the copy's number from it."""
+    return f"{stored_name(table, contract_version)}_{day:%Y%m%d}_{part}"
+
+
+def part_of(partition: str) -> int:
+    """The number of the copy that a partition holds."""
+    return int(partition.rsplit("_", 1)[1])
 
 
 def view_name(table: str, contract_version: int) -> str:

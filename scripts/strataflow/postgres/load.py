@@ -1,9 +1,9 @@
 """One day copied into the database.
 
-A day's partitions are created and attached while they are empty, in a transaction of their own: that locks no reader
-out, and the rows then come and go by ordinary visibility. A day that is new is copied by several connections at once;
-the views show none of it before the one transaction that notes what the day holds. A day that readers know already is
-replaced within that transaction.
+Several connections at once copy its tables into partitions that nobody knows yet, which is why key and indexes can be
+made by sorting when the rows are there. The partitions are attached, which locks no reader out, and the views show none
+of them before the one transaction that notes which copy of the day is the one to read. A day that readers know already
+is copied the same way, beside the copy they are reading.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 from strataflow import runs
 from strataflow.errors import StepFailed
 from strataflow.export import literal, quoted
-from strataflow.postgres.contract import DAY_COLUMN, Contract, offered
+from strataflow.postgres.contract import DAY_COLUMN, PART_COLUMN, Contract, offered
 from strataflow.postgres.layout import LONGEST_NAME, WRITER, Layout, partition_name, stored_name
+from strataflow.postgres.migration import keys
 from strataflow.postgres.session import Session
 from strataflow.publish import day_of, read_manifest
 
@@ -36,11 +37,22 @@ if TYPE_CHECKING:
 BATCH_ROWS = 65_536
 CONNECTIONS = 2
 SECONDS_FOR_OLD_PLANS = 10.0
-MEMORY_FOR_INDEXES = "256MB"
+SECONDS_FOR_ELDERS = 5.0
+# For two processes, as far as one is free to help. Not more: sorting in pieces that the processor's cache can hold and
+# merging them takes a quarter less time.
+MEMORY_FOR_INDEXES = "64MB"
 
 # A log is written anew until its run has ended; the last ones are copied again.
 SECONDS_A_RUN_MAY_TAKE = 2 * 86_400
 EXACT = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "DECIMAL")
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A day as it was copied this time: the number in its rows, and how many there are per table."""
+
+    number: int
+    rows: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -103,28 +115,31 @@ class Day:
                 yield _with_day(found.schema, iter(found.to_batches()), self.date)
 
 
-def attach(session: Session, layout: Layout, day: date, contracts: Iterable[Contract]) -> set[str]:
-    """Give each table an empty partition for ``day``, unless it has one; commits.
+def copy_beside(
+    session: Session, layout: Layout, day: Day, contracts: dict[str, Contract], dsn: str
+) -> tuple[Copy, set[str]]:
+    """Copy the large tables of a day into partitions that no view shows yet; commits.
+
+    Raises:
+        StepFailed: what arrived is not what the version's manifest says, or the server refused it. Nothing of it stays.
 
     Returns:
-        The transactions of readers whose query plans may not know a new partition; see :func:`wait_for`.
+        The copy, and the transactions of readers whose query plans may not know its partitions; see :func:`wait_for`.
     """
-    have = partitions(session, layout)
-    lacking = [one for one in contracts if one.is_partitioned and partition_of(one, day) not in have]
-    for one in lacking:
-        parent, partition = (
-            layout.stored(one.table, one.version),
-            layout.partition(one.table, one.version, day),
-        )
-        session.run(
-            f"create table {partition} (like {parent})",
-            f"alter table {parent} attach partition {partition} for values in ({literal(day)})",
-        )
+    number = session.value(f"select nextval({literal(layout.note('copies'))})")
     session.commit()
-    named = [stored_name(one.table, one.version) for one in lacking]
-    readers = _holding(session, layout, named) if named else set()
+    large = [contract for contract in contracts.values() if contract.is_partitioned]
+    helpers = [Session(dsn) for _ in range(CONNECTIONS)]
+    try:
+        rows = _copy_side_by_side(helpers, layout, day, large, number)
+        for helper in helpers:
+            helper.commit()
+    finally:
+        for helper in helpers:
+            helper.close()
+    readers = _holding(session, layout, [stored_name(one.table, one.version) for one in large])
     session.commit()
-    return readers
+    return Copy(number, rows), readers
 
 
 def wait_for(session: Session, layout: Layout, readers: set[str]) -> None:
@@ -136,40 +151,28 @@ def wait_for(session: Session, layout: Layout, readers: set[str]) -> None:
     """
     deadline = time.monotonic() + SECONDS_FOR_OLD_PLANS
     while readers and time.monotonic() < deadline:
-        readers &= _holding(session, layout, None)
+        readers &= _holding(session, layout)
         if readers:
             time.sleep(0.05)
 
 
-@contextmanager
-def copied(
-    session: Session, layout: Layout, day: Day, contracts: dict[str, Contract], dsn: str
-) -> Iterator[dict[str, int]]:
-    """Rows per table of a day that is copied and that no reader sees yet.
-
-    With the caller's commit, after leaving, a day that was there before is replaced; a new one is hidden until the
-    caller commits :func:`note` for it.
-
-    Raises:
-        StepFailed: what arrived is not what the version's manifest says, or the server refused it.
-    """
-    known = session.value(f"select 1 from {layout.note('contents')} where as_of_date = {literal(day.date)}")
-    if known:
-        yield {table: _copy_table(session, layout, day, contract) for table, contract in contracts.items()}
-        return
-    helpers = [Session(dsn) for _ in range(CONNECTIONS)]
-    try:
-        yield _copy_side_by_side(helpers, layout, day, contracts)
-        for helper in helpers:
-            helper.commit()
-    finally:
-        for helper in helpers:
-            helper.close()
+def copy_small(session: Session, layout: Layout, day: Day, contracts: dict[str, Contract]) -> dict[str, int]:
+    """Replace a day's rows in the small tables that explain keys, within the caller's transaction; rows per table."""
+    rows = {}
+    for table, contract in contracts.items():
+        if not contract.is_partitioned:
+            into, name = layout.stored(table, contract.version), stored_name(table, contract.version)
+            session.run(f"delete from {into} where {DAY_COLUMN} = {literal(day.date)}")
+            with day.batches(contract) as batches:
+                rows[table] = session.copy(layout.store, name, batches)
+            session.run(*indexes(contract.indexes, into, name), f"analyze {into}")
+    return rows
 
 
-def note(session: Session, layout: Layout, day: Day, contracts: dict[str, Contract], rows: dict[str, int]) -> None:
-    """Note what a day holds, with which its rows become visible at the caller's commit."""
-    on, version = literal(day.date), day.manifest
+def note(session: Session, layout: Layout, day: Day, contracts: dict[str, Contract], copy: Copy) -> None:
+    """Note what a day holds, with which this copy of it, and no other, becomes visible at the caller's commit."""
+    on, version, rows = literal(day.date), day.manifest, copy.rows
+    parts = {table: copy.number if one.is_partitioned else "null" for table, one in contracts.items()}
     told = [
         literal(text)
         for text in (
@@ -182,17 +185,20 @@ def note(session: Session, layout: Layout, day: Day, contracts: dict[str, Contra
         f"insert into {layout.note('versions')} "
         "(as_of_date, version, known_at_date, rules_hash, code_version, shop, rows) "
         f"values ({on}, {', '.join(told)}, {sum(rows.values())})",
-        f"insert into {layout.note('contents')} (as_of_date, table_name, contract_version, rows) values "
-        + ", ".join(f"({on}, {literal(table)}, {contracts[table].version}, {count})" for table, count in rows.items()),
+        f"insert into {layout.note('contents')} (as_of_date, table_name, contract_version, part, rows) values "
+        + ", ".join(
+            f"({on}, {literal(table)}, {contracts[table].version}, {parts[table]}, {count})"
+            for table, count in rows.items()
+        ),
     )
 
 
 def _copy_side_by_side(
-    helpers: list[Session], layout: Layout, day: Day, contracts: dict[str, Contract]
+    helpers: list[Session], layout: Layout, day: Day, contracts: list[Contract], number: int
 ) -> dict[str, int]:
-    """Every table by one of the connections, the largest first; their transactions stay open."""
-    sizes = {table: sum(file["bytes"] for file in one["files"]) for table, one in day.manifest["tables"].items()}
-    waiting = deque(sorted(contracts.values(), key=lambda one: sizes.get(one.table, 0), reverse=True))
+    """Every table by one of the connections, the one with most values first; their transactions stay open."""
+    rows = {table: entry["rows"] for table, entry in day.manifest["tables"].items()}
+    waiting = deque(sorted(contracts, key=lambda one: rows[one.table] * len(one.columns), reverse=True))
 
     def work(helper: Session) -> dict[str, int]:
         rows = {}
@@ -200,7 +206,7 @@ def _copy_side_by_side(
             helper.run(f"set role {WRITER}")
             while waiting:
                 contract = waiting.popleft()
-                rows[contract.table] = _copy_table(helper, layout, day, contract)
+                rows[contract.table] = _copy_table(helper, layout, day, contract, number)
         except IndexError:
             # The other one has just taken the last table.
             return rows
@@ -238,44 +244,56 @@ def partitions(session: Session, layout: Layout) -> dict[str, tuple[str, bool]]:
     return {child: (parent, is_pending) for child, parent, is_pending in found}
 
 
-def partition_of(contract: Contract, day: date) -> str:
-    """Name of a table's partition of a day."""
-    return partition_name(contract.table, contract.version, day)
+def cut_off(session: Session, layout: Layout, column: str) -> list[str]:
+    """Partitions with a certain column that their table no longer reaches, because their removal was cut short."""
+    found = session.rows(
+        "select relname::text from pg_class join pg_attribute on attrelid = pg_class.oid "
+        f"left join pg_inherits on inhrelid = pg_class.oid where attname = {literal(column)} and relkind = 'r' "
+        f"and relnamespace = {literal(layout.store)}::regnamespace and relname ~ '_[0-9]{{8}}_[0-9]+$' "
+        "and (inhrelid is null or inhdetachpending)"
+    )
+    return [name for (name,) in found]
 
 
-def _copy_table(session: Session, layout: Layout, day: Day, contract: Contract) -> int:
-    if contract.is_partitioned:
-        into, name = (
-            layout.partition(contract.table, contract.version, day.date),
-            partition_of(contract, day.date),
-        )
-        session.run(f"delete from {into}")
-    else:
-        into, name = layout.stored(contract.table, contract.version), stored_name(contract.table, contract.version)
-        session.run(f"delete from {into} where {DAY_COLUMN} = {literal(day.date)}")
+def _copy_table(session: Session, layout: Layout, day: Day, contract: Contract, number: int) -> int:
+    """Copy a table into a partition of its own, compare it, and attach it."""
+    table, version = contract.table, contract.version
+    parent, into = layout.stored(table, version), layout.partition(table, version, day.date, number)
+    name = partition_name(table, version, day.date, number)
+    session.run(
+        # Attaching believes the constraint and need not look at the rows again.
+        f"create table {into} (like {parent}, constraint of_this_copy check "
+        f"({DAY_COLUMN} = {literal(day.date)} and {PART_COLUMN} = {number}))",
+        f"alter table {into} alter column {PART_COLUMN} set default {number}",
+    )
     with day.batches(contract) as batches:
         copied = session.copy(layout.store, name, batches)
-    session.run(*indexes(contract.indexes, into, name), f"analyze {into}")
-    if contract.is_partitioned:
-        _compare(session, into, day.manifest["tables"][contract.table], contract.table)
+    session.run(*indexes(contract.indexes, into, name, keys(contract, into)), f"analyze {into}")
+    _compare(session, into, day.manifest["tables"][table], table)
+    this, next_one = (f"({literal(day.date)}, {one})" for one in (number, number + 1))
+    session.run(
+        f"alter table {parent} attach partition {into} for values from {this} to {next_one}",
+        f"alter table {into} drop constraint of_this_copy",
+    )
     return copied
 
 
-def indexes(wanted: Iterable[Iterable[str]], into: str, name: str) -> list[str]:
-    """SQL for indexes beside the key's, made once the rows are there: half the work of keeping them up row by row.
+def indexes(wanted: Iterable[Iterable[str]], into: str, name: str, key: Iterable[str] = ()) -> list[str]:
+    """SQL for indexes, made once the rows are there: half the work of keeping them up row by row.
 
     Args:
         wanted: the columns of each.
         into: the table, as SQL.
         name: what it is called there.
+        key: SQL that adds its key.
     """
-    statements = [f"set local maintenance_work_mem = '{MEMORY_FOR_INDEXES}'"]
+    statements = [*key]
     for index in wanted:
         columns = ", ".join(quoted(column) for column in index)
-        digest = hashlib.sha256(columns.encode()).hexdigest()[:6]
+        digest = hashlib.sha256(f"{name} {columns}".encode()).hexdigest()[:6]
         called = f"{name[: LONGEST_NAME - 7]}_{digest}"
         statements.append(f"create index if not exists {quoted(called)} on {into} ({columns})")
-    return statements
+    return [f"set local maintenance_work_mem = '{MEMORY_FOR_INDEXES}'", *statements]
 
 
 def _compare(session: Session, into: str, entry: dict[str, Any], table: str) -> None:
@@ -296,7 +314,7 @@ def _number(text: str | None) -> Decimal | None:
     return None if text is None else Decimal(text)
 
 
-def _holding(session: Session, layout: Layout, tables: list[str] | None) -> set[str]:
+def _holding(session: Session, layout: Layout, tables: list[str] | None = None) -> set[str]:
     """Transactions of others that use tables of the store; all tables if none are named."""
     named = "" if tables is None else f" and relname in ({', '.join(literal(name) for name in tables)})"
     found = session.rows(
@@ -304,6 +322,28 @@ def _holding(session: Session, layout: Layout, tables: list[str] | None) -> set[
         f"where relnamespace = {literal(layout.store)}::regnamespace{named} and granted "
         "and pid <> pg_backend_pid() and database = (select oid from pg_database where datname = current_database())"
     )
+    return {transaction for (transaction,) in found}
+
+
+def wait_for_elders(session: Session) -> bool:
+    """Let the transactions of others that are open now come to their end, for some seconds; whether they have.
+
+    One that reads by the snapshot it began with finds the notes of that time, and looks for the copies they name.
+    """
+    deadline, elders = time.monotonic() + SECONDS_FOR_ELDERS, _open(session)
+    while elders and time.monotonic() < deadline:
+        time.sleep(0.05)
+        elders &= _open(session)
+    return not elders
+
+
+def _open(session: Session) -> set[str]:
+    """Open transactions of other logins' connections to this database; the server's own processes have no login."""
+    found = session.rows(
+        "select virtualtransaction from pg_locks join pg_stat_activity using (pid) where locktype = 'virtualxid' "
+        "and datname = current_database() and usesysid is not null and pid <> pg_backend_pid()"
+    )
+    session.commit()
     return {transaction for (transaction,) in found}
 
 

@@ -138,10 +138,10 @@ def taking_the_plain_name(layout: Layout, in_force: Standing, holder: Standing |
 def _create(session: Session, layout: Layout, contract: Contract, *, is_first: bool) -> None:
     table = layout.stored(contract.table, contract.version)
     columns = [_column(contract, name) for name in contract.columns]
-    if contract.spans_days:
+    if contract.spans_days or contract.is_partitioned:
         columns.append(f"{PART_COLUMN} integer not null")
-    split = f" partition by list ({DAY_COLUMN})" if contract.is_partitioned else ""
-    session.run(f"create table {table} ({', '.join(columns)}){split}", *_keys(contract, table))
+    split = f" partition by range ({DAY_COLUMN}, {PART_COLUMN})" if contract.is_partitioned else ""
+    session.run(f"create table {table} ({', '.join(columns)}){split}", *keys(contract, table))
     view = contract.table if is_first else view_name(contract.table, contract.version)
     session.run(
         f"insert into {layout.note('contracts')} (table_name, contract_version, content, view_name) values "
@@ -151,10 +151,11 @@ def _create(session: Session, layout: Layout, contract: Contract, *, is_first: b
     )
 
 
-def _keys(contract: Contract, table: str) -> list[str]:
-    """The key; where columns of it may be null, which no primary key allows, as a unique index."""
+def keys(contract: Contract, table: str) -> list[str]:
+    """SQL for the key; where columns of it may be null, which no primary key allows, as a unique index."""
     if not contract.spans_days:
-        columns = dict.fromkeys([*contract.key, DAY_COLUMN]) if contract.key else {}
+        copy = [PART_COLUMN] if contract.is_partitioned else []
+        columns = dict.fromkeys([*contract.key, DAY_COLUMN, *copy]) if contract.key else {}
         return [f"alter table {table} add primary key ({_listed(columns)})"] if columns else []
     if not contract.may_be_empty:
         return [f"alter table {table} add primary key ({_listed(contract.key)})"]
@@ -239,15 +240,11 @@ def _conditions(layout: Layout, contract: Contract) -> tuple[str, str]:
     """The conditions for the rows of the day that readers see, and for those of all days."""
     if contract.spans_days:
         return _as_of(layout, contract), "true"
-    shown = (
-        f"(select as_of_date from {layout.note('shown')} where table_name = {literal(contract.table)} "
-        f"and contract_version = {contract.version})"
-    )
-    held = (
-        f"(select as_of_date from {layout.note('contents')} where table_name = {literal(contract.table)} "
-        f"and contract_version = {contract.version})"
-    )
-    return f"{DAY_COLUMN} = {shown}", f"{DAY_COLUMN} in {held}"
+    copy = f"{DAY_COLUMN}, {PART_COLUMN}" if contract.is_partitioned else DAY_COLUMN
+    theirs = f"where table_name = {literal(contract.table)} and contract_version = {contract.version}"
+    held = f"select {copy} from {layout.note('contents')}"
+    shown = f"{held} inner join {layout.note('shown')} using (table_name, contract_version, as_of_date)"
+    return f"({copy}) = ({shown} {theirs})", f"({copy}) in ({held} {theirs})"
 
 
 def _as_of(layout: Layout, contract: Contract) -> str:

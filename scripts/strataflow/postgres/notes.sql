@@ -11,11 +11,15 @@ create table $store.versions (
     loaded_at timestamptz not null default clock_timestamp()
 );
 
--- Under which contract a day holds each table.
+-- Numbers of copies of days: a day copied again is another copy, and its rows lie beside those of the first.
+create sequence $store.copies as integer;
+
+-- Under which contract a day holds each table, and in which copy; without one in the small tables that explain keys.
 create table $store.contents (
     as_of_date date,
     table_name text,
     contract_version integer,
+    part integer,
     rows bigint not null,
     primary key (as_of_date, table_name)
 );
