@@ -50,6 +50,12 @@ NEEDS = {
     "spark": (_java_17, "Java 17", "openjdk-17-jre-headless"),
     "browser": (_chromium, "a Chromium", "chromium"),
 }
+# By seconds, on one core: so that no worker is left with one of them when the others are done.
+LONGEST = (
+    "test_spark", "test_history", "test_models", "test_build", "test_serving", "test_bench", "test_airflow_run",
+    "test_preview", "test_erase", "test_cli", "test_history_causes", "test_publish", "test_scorecard", "test_training",
+    "test_postgres", "test_insights", "test_compose",
+)  # fmt: skip
 LEFT_OUT = pytest.StashKey[dict[str, int]]()
 
 
@@ -64,6 +70,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
+    """The longest files first; without Java or a Chromium, none of their tests."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
     missing = {marker for marker, (is_there, _, _) in NEEDS.items() if not is_there()}
     left_out = [item for item in items if missing & {mark.name for mark in item.iter_markers()}]
     if not left_out:

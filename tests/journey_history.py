@@ -35,15 +35,15 @@ ATTRIBUTES = ("rfm_class", "ecommerce_stage", "high_ticket_stage", "activity_sta
 
 
 def run_days(home: Home, days: int) -> Iterator[tuple[date, float]]:
-    """Land the year up to the last ``days`` days, then publish those one by one; each day with its step's seconds."""
+    """Land the year, then publish its last ``days`` days and the one before them; each day with its step's seconds.
+
+    A build counts what was received by its day, so what lies in the lake from later days is nothing to it.
+    """
     project = Project.locate()
     sources = load_sources(project.root / "scripts" / "sources" / "complete_journey", project)
-    begin = LAST - timedelta(days=days)
-    land(home, project, sources, FIRST, begin)
+    land(home, project, sources, FIRST, LAST)
     for number in range(days + 1):
-        day = begin + timedelta(days=number)
-        if number:
-            land(home, project, sources, day, day)
+        day = LAST - timedelta(days=days - number)
         made = build(home, project, sources.shop, day)
         pass_gate(home, day, made.meta["build_id"])
         publish(home, made)

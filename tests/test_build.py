@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -50,6 +49,28 @@ def home(tmp_path, world):
     return home
 
 
+@pytest.fixture(scope="module")
+def after_a_build(tmp_path_factory):
+    """A home in which DAY was built, for the tests that begin there; only copies of it are changed."""
+    home = Home(tmp_path_factory.mktemp("after-a-build") / "home")
+    write_lake(home, Project.locate(), random_world(11))
+    build(home, Project.locate(), SHOP, DAY)
+    return home
+
+
+@pytest.fixture
+def first(after_a_build):
+    """What a build of DAY from nothing holds."""
+    return contents(Build.load(after_a_build, DAY))
+
+
+@pytest.fixture
+def built(after_a_build, tmp_path):
+    """A copy of the home in which DAY was built."""
+    shutil.copytree(after_a_build.root, tmp_path / "built")
+    return Home(tmp_path / "built")
+
+
 @pytest.fixture
 def own_project(tmp_path):
     """A copy of the rules that a test may edit."""
@@ -68,9 +89,8 @@ def state(home: Home) -> dict:
     return json.loads((home.state / "ledgers.json").read_text())
 
 
-def test_days_in_any_order_equal_a_build_from_nothing(home, tmp_path):
-    project = Project.locate()
-    first = contents(build(home, project, SHOP, DAY))
+def test_days_in_any_order_equal_a_build_from_nothing(built, first, tmp_path):
+    home, project = built, Project.locate()
     later = contents(build(home, project, SHOP, DAY + timedelta(days=5)))
     again = contents(build(home, project, SHOP, DAY))
 
@@ -87,9 +107,8 @@ def days(home: Home) -> list[date]:
     return [date.fromisoformat(path.stem) for path in home.landings.glob("*/*.json")]
 
 
-def test_a_day_landed_again_with_other_content_is_worked_through_from_that_day_on(home, world, tmp_path):
-    project = Project.locate()
-    build(home, project, SHOP, DAY)
+def test_a_day_landed_again_with_other_content_is_worked_through_from_that_day_on(built, world, tmp_path):
+    home, project = built, Project.locate()
     changed = next(row for row in world.orders if START + timedelta(days=9) < row["received_date"] < DAY)
     changed["amount"] += 100
     write_lake(home, project, world)
@@ -151,8 +170,8 @@ def test_an_analyst_edits_a_threshold_and_a_name_and_sees_them(home, own_project
     assert made.meta["fingerprint"] != before
 
 
-def test_an_edited_order_status_rebuilds_the_ledgers(home, own_project):
-    build(home, own_project, SHOP, DAY)
+def test_an_edited_order_status_rebuilds_the_ledgers(built, own_project):
+    home = built
     rules = state(home)["rules"]
     statuses = own_project.dbt / "seeds" / "order_statuses.csv"
     statuses.write_text(statuses.read_text().replace("pending,false", "pending,true"))
@@ -166,8 +185,8 @@ def test_an_edited_order_status_rebuilds_the_ledgers(home, own_project):
     assert counted == valid
 
 
-def test_an_edit_that_fails_and_is_taken_back_leaves_the_kept_ledgers_as_they_were(home, own_project, tmp_path):
-    build(home, own_project, SHOP, DAY)
+def test_an_edit_that_fails_and_is_taken_back_leaves_the_kept_ledgers_as_they_were(built, own_project, tmp_path):
+    home = built
     kept = state(home)
     statuses = own_project.dbt / "seeds" / "order_statuses.csv"
     rules = statuses.read_text()
@@ -184,22 +203,18 @@ def test_an_edit_that_fails_and_is_taken_back_leaves_the_kept_ledgers_as_they_we
     assert after == contents(build(fresh, own_project, SHOP, DAY + timedelta(days=1)))
 
 
-def test_a_kept_ledger_that_was_deleted_is_built_again(home):
-    project = Project.locate()
-    before = contents(build(home, project, SHOP, DAY))
-    next((home.state / "order_ledger").iterdir()).unlink()
+def test_a_kept_ledger_that_was_deleted_is_built_again(built, first):
+    next((built.state / "order_ledger").iterdir()).unlink()
 
-    assert contents(build(home, project, SHOP, DAY)) == before
+    assert contents(build(built, Project.locate(), SHOP, DAY)) == first
 
 
-def test_another_reporting_currency_makes_the_kept_ledgers_stale(home):
-    project = Project.locate()
-    build(home, project, SHOP, DAY)
-    rules = state(home)["rules"]
+def test_another_reporting_currency_makes_the_kept_ledgers_stale(built):
+    rules = state(built)["rules"]
 
-    build(home, project, SHOP.model_copy(update={"currency": "CNY"}), DAY)
+    build(built, Project.locate(), SHOP.model_copy(update={"currency": "CNY"}), DAY)
 
-    assert state(home)["rules"] != rules
+    assert state(built)["rules"] != rules
 
 
 def test_a_model_that_outgrows_memory_is_followed_by_others(home, own_project, monkeypatch, tmp_path):
@@ -256,24 +271,22 @@ def test_a_shop_with_orders_only_builds(tmp_path, world):
     assert engaged == 0
 
 
-@pytest.mark.parametrize("delay", [2.5, 4.0, 5.5])
-def test_a_killed_build_leaves_no_trace(home, tmp_path, delay):
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_killed_build_leaves_no_trace(home, first, share):
+    """Killed after the first of dbt's nodes, in the midst of them, and after the last, before the ledgers are kept."""
     script = (
-        "import sys; from datetime import date; from pathlib import Path\n"
+        "import os, signal; from datetime import date; from pathlib import Path\n"
         "from strataflow.build import build; from strataflow.home import Home\n"
         "from strataflow.project import Project; from strataflow.sources import Shop\n"
+        "def end(_step, done, total):\n"
+        f"    if done >= {share} * total: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"build(Home(Path({str(home.root)!r})), Project.locate(),"
-        f" Shop(name='corner', time_zone='UTC', currency='USD'), date.fromisoformat('{DAY}'))\n"
+        f" Shop(name='corner', time_zone='UTC', currency='USD'), date.fromisoformat('{DAY}'), progress=end)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "scripts")}
-    process = subprocess.Popen([sys.executable, "-c", script], env=environment)
-    time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    killed = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (home.builds / str(DAY)).exists()
 
-    repaired = contents(build(home, Project.locate(), SHOP, DAY))
-
-    undisturbed = Home(tmp_path / "undisturbed")
-    shutil.copytree(home.lake, undisturbed.lake)
-    assert repaired == contents(build(undisturbed, Project.locate(), SHOP, DAY))
+    assert contents(build(home, Project.locate(), SHOP, DAY)) == first
     assert not list(home.scratch.iterdir())
