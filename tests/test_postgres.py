@@ -140,15 +140,19 @@ def test_what_tells_of_versions_and_runs_is_commented_too(shop):
     shop.publish(0)
     shop.follow()
     views = ["CURRENT.published_version", "CURRENT.runs", "CURRENT.run_steps", "HISTORY.published_versions"]
+    comments = []
     for view in views:
         told = shop.rows(
             "select obj_description(attrelid), string_agg(coalesce(col_description(attrelid, attnum), '?'), '|') "
             f"from pg_attribute where attrelid = '{view}'::regclass and attnum > 0 group by attrelid"
         )
-        for said in "|".join(told[0]).split("|"):
-            english, chinese = said.split("\n")
-            assert english.isascii()
-            assert not chinese.isascii(), said
+        comments += "|".join(told[0]).split("|")
+    names = ", ".join(f"'{name}'" for name in shop.layout.schemas)
+    schemas = shop.rows(f"select obj_description(oid) from pg_namespace where nspname in ({names})")
+    for said in [*comments, *(said for (said,) in schemas)]:
+        english, chinese = said.split("\n")
+        assert english.isascii()
+        assert not chinese.isascii(), said
 
 
 def test_what_explains_the_keys_comes_with_them(shop):

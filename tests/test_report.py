@@ -544,6 +544,19 @@ def test_an_empty_shop_has_a_page(small_pages):
     text = read_page(small_pages["shop_of_nobody"])
     assert set(text.cards.values()) == {"0", "0.00", words.NOTHING}
     assert "No tag has been given." in text.notes
+    assert sum("No customer is known yet" in note for note in text.notes) == len(("classes", "lifecycle"))
+    assert not {key for key in text.charts["charts"] if key.startswith(("class_", "ladder_"))}
+
+
+@pytest.mark.parametrize("shop", [make.__name__ for make in SMALL_SHOPS])
+def test_no_sentence_is_about_nothing(small_pages, shop):
+    """Neither "– per buyer" below a headline number nor "brought by the best 0"."""
+    cards = re.findall(r'<div class="card".*?</div>', small_pages[shop].read_text(encoding="utf-8"), re.DOTALL)
+    assert len(cards) == 8
+    for card in cards:
+        said = re.sub(r"<[^>]+>", " ", re.sub(r'<p class="figure">.*?</p>', "", card, flags=re.DOTALL))
+        assert words.NOTHING not in said, card
+        assert "the best 0" not in said
 
 
 @pytest.mark.parametrize("shop", [make.__name__ for make in SMALL_SHOPS])

@@ -110,6 +110,15 @@ comment on column $history.published_versions.rows is 'Rows of all its tables to
 comment on column $history.published_versions.loaded_at is 'When it was copied into this database.
 复制到本数据库的时间。';
 
+comment on schema $current is 'What readers see now: a view per table, of the current day.
+读者当前看到的数据：每张表一个视图，均为当前日。';
+
+comment on schema $history is 'All days that are kept: a view per table.
+保留的全部日期：每张表一个视图。';
+
+comment on schema $store is 'The tables below the views, and the notes of whoever writes them. Not for readers.
+视图背后的数据表与写入方的记录，不供读者使用。';
+
 grant usage on schema $current, $history to $reader;
 
 grant select on $current.published_version, $history.published_versions to $reader;

@@ -79,6 +79,8 @@ def _class_changes(each: Row, moves: list[Row]) -> Row:
 def classes(subject: Subject, overview: Overview) -> Section:
     """How many customers each class has and what it brings."""
     now = overview.now
+    if not now.customers:
+        return section("classes", None, [Note(say("notes.no_customers"))])
     rows = [
         {
             **row,

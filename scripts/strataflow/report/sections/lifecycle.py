@@ -18,6 +18,8 @@ LADDERS_THAT_BUILD_UP = ("ecommerce", "high_ticket")
 def lifecycle(subject: Subject, overview: Overview) -> Section:
     """The three ladders: how far customers got, and where they stand."""
     now = overview.now
+    if not now.customers:
+        return section("lifecycle", None, [Note(say("notes.no_customers"))])
     lead = say("leads.lifecycle", again=percent(share(now.bought_again, now.ever_bought))) if now.ever_bought else None
     ladders = {ladder: _reached(stages) for ladder, stages in facts.stages(subject.connection).items()}
     figures = []

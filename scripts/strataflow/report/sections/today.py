@@ -29,16 +29,28 @@ def _cards(subject: Subject, overview: Overview) -> list[Card]:
     window = say("cards.window", window=subject.window_days)
     each_buyer, each_order = share(now.revenue, now.buyers), share(now.revenue, now.orders)
     of_revenue = percent(share(now.revenue_of_leavers, now.revenue))
+    notes = {
+        "buyers": _note("buyers", now.customers, share=percent(share(now.buyers, now.customers))),
+        "revenue": _note("revenue", now.buyers, each=money(each_buyer, currency)),
+        "orders": _note("orders", now.orders, each=money(each_order, currency)),
+        "top_revenue": _note("top_revenue", now.revenue, customers=count(now.top_customers)),
+        "revenue_of_leavers": _note("revenue_of_leavers", now.revenue and now.likely_to_leave, share=of_revenue),
+    }
     return [
         _counted(overview, "customers"),
-        _counted(overview, "buyers", say("cards.buyers_note", share=percent(share(now.buyers, now.customers))), window),
-        _earned(overview, "revenue", currency, say("cards.revenue_note", each=money(each_buyer, currency)), window),
-        _counted(overview, "orders", say("cards.orders_note", each=money(each_order, currency)), window),
+        _counted(overview, "buyers", notes["buyers"], window),
+        _earned(overview, "revenue", currency, notes["revenue"], window),
+        _counted(overview, "orders", notes["orders"], window),
         _shared(overview, "bought_again", "ever_bought", say("cards.bought_again_note")),
-        _shared(overview, "top_revenue", "revenue", say("cards.top_revenue_note", customers=count(now.top_customers))),
+        _shared(overview, "top_revenue", "revenue", notes["top_revenue"]),
         _counted(overview, "likely_to_leave", say("cards.likely_to_leave_note")),
-        _earned(overview, "revenue_of_leavers", currency, say("cards.revenue_of_leavers_note", share=of_revenue)),
+        _earned(overview, "revenue_of_leavers", currency, notes["revenue_of_leavers"]),
     ]
+
+
+def _note(key: str, of_whom: Decimal | int, **values: str) -> Both | None:
+    """What stands below a headline number, unless there is nothing that it could speak of."""
+    return say(f"cards.{key}_note", **values) if of_whom else None
 
 
 def _counted(overview: Overview, measure: str, note: Both | None = None, label: Both | None = None) -> Card:
@@ -47,7 +59,7 @@ def _counted(overview: Overview, measure: str, note: Both | None = None, label: 
     return _card(overview, measure, count(now), note, change, None if change is None else signed(change), label)
 
 
-def _earned(overview: Overview, measure: str, currency: str, note: Both, label: Both | None = None) -> Card:
+def _earned(overview: Overview, measure: str, currency: str, note: Both | None, label: Both | None = None) -> Card:
     """An amount, and how it moved, written alike."""
     now, change = _moved(overview, measure)
     shown, moved = amounts([now, change])
@@ -56,7 +68,7 @@ def _earned(overview: Overview, measure: str, currency: str, note: Both, label: 
     return replace(card, unit=currency)
 
 
-def _shared(overview: Overview, part: str, whole: str, note: Both) -> Card:
+def _shared(overview: Overview, part: str, whole: str, note: Both | None) -> Card:
     """A share, and how many points it moved."""
     days = [each for each in (overview.now, overview.before) if each]
     shares = [share(getattr(each, part), getattr(each, whole)) for each in days]
