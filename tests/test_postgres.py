@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import signal
 from datetime import date, timedelta
 from itertools import count
@@ -427,6 +428,19 @@ def test_snapshots_are_a_view_of_the_customers_of_the_days_kept_under_every_cont
     assert shop.columns("segment_snapshots") == ["customer_id", "as_of_date"]
     assert shop.columns("segment_snapshots_v1") == ["customer_id", "as_of_date", "rfm_class"]
     assert shown("segment_snapshots") == ([DAY], [before(1), DAY])
+
+
+def test_a_store_of_an_earlier_layout_is_refused_with_the_way_out(shop):
+    shop.publish(0)
+    shop.follow()
+    shop.rows("drop sequence STORE.copies")
+    with pytest.raises(UsageError, match="earlier version of Strataflow") as refused:
+        shop.follow()
+    assert shop.shown() == [DAY]
+    drop = re.search(r"(drop schema .* cascade);", str(refused.value.todo))[1]
+    shop.rows(drop)
+    assert shop.follow().loaded
+    assert shop.shown() == [DAY]
 
 
 def test_a_database_from_before_there_were_excerpts_gets_them_with_the_next_day(shop, monkeypatch):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from strataflow import contracts
+from strataflow.errors import UsageError
 from strataflow.export import literal, quoted
 from strataflow.postgres.contract import DAY_COLUMN, PART_COLUMN, Contract, excerpts, merged
 from strataflow.postgres.layout import READER, WRITER, Layout, view_name
@@ -48,7 +49,8 @@ def prepare(session: Session, layout: Layout) -> None:
     """Create roles, schemas and the writer's notes where they are missing, and act as the writer from then on.
 
     Raises:
-        UsageError: they are missing and this login may not create them, or it is no member of the writer's role.
+        UsageError: they are missing and this login may not create them, it is no member of the writer's role, or the
+            store is one that code from before a day had copies has made.
     """
     named = ", ".join(literal(name) for name in layout.schemas)
     found = session.value(f"select count(*) from pg_namespace where nspname in ({named})")
@@ -59,6 +61,13 @@ def prepare(session: Session, layout: Layout) -> None:
         if session.value(f"select to_regclass({literal(layout.note(table))})::text") is None:
             session.run(*layout.script(script))
     session.commit()
+    if session.value(f"select to_regclass({literal(layout.note('copies'))})::text") is None:
+        raise UsageError(
+            "the tables there were laid out by an earlier version of Strataflow, in another way",
+            where=layout.store,
+            todo=f"drop schema {', '.join(layout.schemas)} cascade; then publish to PostgreSQL again with --from: "
+            "the files are the truth",
+        )
 
 
 def standing(session: Session, layout: Layout) -> dict[tuple[str, int], Standing]:
