@@ -20,6 +20,8 @@ DAY = date(2025, 12, 31)
 ROWS_PER_PIECE = 100_000
 CUSTOMERS = 500_000
 ROWS_PER_NAMELESS = 5000
+# After so many rows times and amounts repeat.
+_SECONDS, _CENTS = 57_600, 50_000
 DESCRIPTION = """\
 name: orders
 table: orders
@@ -92,13 +94,15 @@ def _landed_rows(home: Path) -> int:
 def _pieces() -> Iterator[str]:
     """Rows without end, in pieces of text; ids go on, the rest repeats with a long period."""
     midnight = datetime(DAY.year, DAY.month, DAY.day, tzinfo=UTC)
+    # What repeats is written once: millions of rows take the time of their ids.
+    times = [f"{midnight - timedelta(seconds=second):%Y-%m-%d %H:%M:%S}" for second in range(_SECONDS)]
+    amounts = [f"{cents / 100 + 1:.2f}" for cents in range(_CENTS)]
     channels, statuses = cycle(("app", "web", "wechat", "shop")), cycle(("completed", "paid", "delivered"))
     first = 0
     while True:
         yield "".join(
             f"O{row:011d},{10_000_000 + row * 7919 % CUSTOMERS if row % ROWS_PER_NAMELESS else ''},"
-            f"{midnight - timedelta(seconds=row * 37 % 57_600):%Y-%m-%d %H:%M:%S},{next(statuses)},"
-            f"{(row * 104_729 % 50_000) / 100 + 1:.2f},{next(channels)}\n"
+            f"{times[row * 37 % _SECONDS]},{next(statuses)},{amounts[row * 104_729 % _CENTS]},{next(channels)}\n"
             for row in range(first, first + ROWS_PER_PIECE)
         )
         first += ROWS_PER_PIECE
