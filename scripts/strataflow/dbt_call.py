@@ -188,9 +188,17 @@ def _parsed(folder: Path, target: str, project: Project, run_vars: Mapping[str, 
     of_project = f"parsed-{target}-{_project_key(project)}-"
     kept = Path(os.environ.get("STRATAFLOW_DBT_CACHE") or folder.parent) / f"{of_project}{_reads_key(run_vars)}"
     described, fresh = folder / kept.name.replace("parsed", "described"), folder / "partial_parse.msgpack"
+    # The manifest tells of all homes alike; another place than the target's is for another database.
+    shared = (
+        kept.with_name(f"{described.name}.json") if kept.parent != folder.parent and folder.name == target else None
+    )
     if not described.is_file():  # whatever is there tells of another project, also if this call is interrupted
         for outdated in (folder / "manifest.json", *folder.glob("described-*")):
             outdated.unlink(missing_ok=True)
+        if shared and shared.is_file() and kept.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(shared, folder / "manifest.json")
+            described.touch()
     parsed = _taken_up(kept, project)
     if parsed:
         yield _Parsed(parsed, described.is_file())
@@ -200,9 +208,12 @@ def _parsed(folder: Path, target: str, project: Project, run_vars: Mapping[str, 
             outdated.unlink(missing_ok=True)
         yield _Parsed(None, is_described=False)
         if fresh.is_file():
-            _keep(fresh, folder.parent / kept.name, kept)
+            os.replace(fresh, folder.parent / kept.name)
+            _share(folder.parent / kept.name, kept)
     if (folder / "manifest.json").is_file():
         described.touch()
+        if shared and not shared.is_file():
+            _share(folder / "manifest.json", shared)
 
 
 def _taken_up(kept: Path, project: Project) -> Manifest | None:
@@ -229,13 +240,12 @@ def _taken_up(kept: Path, project: Project) -> Manifest | None:
     return manifest
 
 
-def _keep(fresh: Path, own: Path, kept: Path) -> None:
-    """Keep what dbt parsed in the home, and where all homes look for it."""
-    os.replace(fresh, own)
-    if kept != own:
-        copied = kept.with_name(f".{os.getpid()}-{kept.name}")
+def _share(own: Path, shared: Path) -> None:
+    """Keep a file of a home where all homes look for it."""
+    if shared != own:
+        copied = shared.with_name(f".{os.getpid()}-{shared.name}")
         shutil.copyfile(own, copied)
-        os.replace(copied, kept)
+        os.replace(copied, shared)
 
 
 def _project_key(project: Project) -> str:
