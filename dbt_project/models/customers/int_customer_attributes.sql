@@ -24,6 +24,7 @@ latest as (
     select
         customer_id,
         registered_date,
+        substring(cast(registered_date as {{ dbt.type_string() }}), 1, 7) as registered_month,
         first_received_date,
         region,
         source_channel,

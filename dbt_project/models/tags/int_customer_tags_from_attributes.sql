@@ -2,7 +2,7 @@
   What the shop says of its customers. Which attribute, or which value of it, makes which tag is
   the seed attribute_tags; attributes that are no column are keys of the JSON in `attributes`.
 #}
-{% set columns = ['region', 'source_channel', 'industry'] %}
+{% set columns = ['registered_month', 'region', 'source_channel', 'industry'] %}
 
 with
 

@@ -784,6 +784,12 @@ said as (
 
     union all
 
+    select customer_id, 'registered_month', strftime(newest.date, '%Y-%m'), 'given by the shop'
+    from attributes
+    where newest.date is not null
+
+    union all
+
     select customer_id, 'source_channel', newest.channel, 'given by the shop'
     from attributes
     where newest.channel is not null
@@ -830,7 +836,7 @@ further as (
     from tags
     where tag_group not in (
         'rfm_class', 'order_status', 'purchase_count', 'high_ticket_stage', 'activity_stage', 'value_tier', 'region',
-        'source_channel', 'industry'
+        'registration', 'source_channel', 'industry'
     )
     group by customer_id
 )
@@ -852,6 +858,7 @@ select
     active_hours,
     null::varchar as favourite_category,
     main_channel,
+    strftime(newest.date, '%Y-%m') as registration,
     newest.channel as source_channel,
     newest.region,
     newest.industry,
@@ -909,7 +916,8 @@ copy (
         select 'optional', 'any', null, null, null, count(*)
         from profile
         where coalesce(
-            purchase_count, coupon_sensitivity, active_hours, main_channel, source_channel, region, industry, customer_type,
+            purchase_count, coupon_sensitivity, active_hours, main_channel, registration, source_channel, region, industry,
+            customer_type,
             price_sensitivity, active_days, channel_habit, need_type
         ) is not null
         or is_form_filler or is_article_reader or is_campaign_participant or is_enquirer
