@@ -1,5 +1,5 @@
 {# A view: see int_customer_tags_automatic. #}
-{{ config(materialized='table' if target.type == 'spark' else 'view') }}
+{{ config(materialized='view') }}
 
 with
 

@@ -1,9 +1,8 @@
 {#
   All that the data says, whatever staff said. Tags are by far the most rows of a build and are written once:
-  here, and customer_tags is a view that takes what is in force from it. On Spark, whose views don't outlive the
-  session, customer_tags is the table; this one is kept beside it where manual tags make it read twice.
+  here, and customer_tags is a view that takes what is in force from it.
 #}
-{{ config(materialized='view' if target.type == 'spark' and not has_manual_tags() else 'table') }}
+{{ config(materialized='table') }}
 
 {% set tag_models = [
     'int_customer_tags_from_segments',
