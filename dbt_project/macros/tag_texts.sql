@@ -15,7 +15,7 @@
     {%- endif -%}
 {%- endmacro %}
 
-{# Whether the shop has manual tags at all; without them the automatic ones are worked out once, on the way out. #}
+{# Whether the shop has manual tags at all; without them nothing is looked for beside them. #}
 {% macro has_manual_tags() -%}
     {{ return('manual_tags' in var('landed_tables')) }}
 {%- endmacro %}
